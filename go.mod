@@ -1,0 +1,3 @@
+module github.com/exeq/exeq
+
+go 1.26

@@ -1,0 +1,56 @@
+package exeq
+
+import "time"
+
+// Limits of every decoder and every wait, in one file. A decoder refuses
+// input beyond its limit before it parses; the error names the limit.
+const (
+	// MaxLeafBytes bounds one record leaf (design: 16 KiB).
+	MaxLeafBytes = 16 << 10
+	// MaxPermitBytes bounds a permit's DSSE envelope.
+	MaxPermitBytes = 64 << 10
+	// MaxRequestBytes bounds a request, its argv included (Linux allows 2 MiB
+	// of argv; what is larger is denied, never truncated).
+	MaxRequestBytes = 4 << 20
+	// MaxRightsBytes bounds compiled rights.
+	MaxRightsBytes = 8 << 20
+	// MaxProofBytes bounds a proof file.
+	MaxProofBytes = 256 << 20
+	// MaxTrustBytes bounds a trust file.
+	MaxTrustBytes = 1 << 20
+	// MaxPolicyBytes bounds the text of one policy file, MaxPolicySetBytes
+	// that of a set; MaxPolicyNesting bounds brackets within one policy
+	// (cedar-go's parser recurses).
+	MaxPolicyBytes    = 4 << 20
+	MaxPolicySetBytes = 64 << 20
+	MaxPolicyNesting  = 64
+	// MaxPolicies bounds the policies of one set.
+	MaxPolicies = 100_000
+	// MaxConfigBytes bounds settings, entities, and test case files.
+	MaxConfigBytes = 4 << 20
+	// MaxDepth bounds the nesting of any JSON that Exeq decodes.
+	MaxDepth = 32
+	// MaxPathBytes bounds one decoded path (Linux PATH_MAX).
+	MaxPathBytes = 4096
+	// MaxTickActivities bounds the activity entries of one tick's leaf; more
+	// are split over several leaves.
+	MaxTickActivities = 4096
+	// MaxProgramBytes bounds a program that is copied into the noexec store.
+	MaxProgramBytes = 2 << 30
+)
+
+// Times of the flow. A lease counts on CLOCK_BOOTTIME.
+const (
+	// DefaultTick is how often a running execution is verified.
+	DefaultTick = time.Second
+	// DefaultLease is how long an execution lives without a renewal, standalone.
+	DefaultLease = 3 * time.Second
+	// DefaultPermitWindow is how long an unused permit stays valid.
+	DefaultPermitWindow = 30 * time.Second
+	// MaxMergeDelay is how far the outbox may lag behind before no new permits
+	// are issued, and what a promise promises.
+	MaxMergeDelay = 10 * time.Second
+	// MaxClockStepBack is how far the wall clock may stand behind the latest
+	// recorded time before the clock is not trusted.
+	MaxClockStepBack = 5 * time.Second
+)

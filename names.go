@@ -1,0 +1,160 @@
+package exeq
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Names that stand in artifacts. Each is stated once, here; a change of any of
+// them is a new version of the artifact.
+const (
+	// Module is the module path and the prefix of every predicate type.
+	Module = "github.com/exeq/exeq"
+	// PermitPredicate is the in-toto predicate type of a permit.
+	PermitPredicate = "https://" + Module + "/permit/v1"
+	// StatementType is in-toto's Statement v1.
+	StatementType = "https://in-toto.io/Statement/v1"
+	// StatementPayload is the DSSE payload type of an in-toto statement.
+	StatementPayload = "application/vnd.in-toto+json"
+
+	tagAction     = "exeq.dev/action/v1\x00"
+	tagInputs     = "exeq.dev/inputs/v1\x00"
+	tagRights     = "exeq.dev/rights/v1\x00"
+	tagCommitment = "exeq.dev/commitment/v1\x00"
+	tagLeafSig    = "exeq.dev/leaf-signature/v1\x00"
+	tagRenewal    = "exeq.dev/renewal/v1\x00"
+	tagRevocation = "exeq.dev/revocation/v1\x00"
+)
+
+// Digest is a SHA-256 digest; in JSON 64 lower-case hexadecimal digits.
+type Digest [sha256.Size]byte
+
+// IsZero reports whether d was never set.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// String gives the 64 hexadecimal digits.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler; it takes lower case only,
+// so that a digest has one spelling.
+func (d *Digest) UnmarshalText(b []byte) error {
+	if len(b) != 2*sha256.Size {
+		return fmt.Errorf("digest: want 64 hexadecimal digits, got %d characters", len(b))
+	}
+	for _, c := range b {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return errors.New("digest: want lower-case hexadecimal digits")
+		}
+	}
+	_, err := hex.Decode(d[:], b)
+	return err
+}
+
+// Sum is SHA-256 over tag ‖ data: every digest that Exeq defines is domain
+// separated by a tag that ends in a NUL.
+func sum(tag string, data []byte) Digest {
+	h := sha256.New()
+	h.Write([]byte(tag))
+	h.Write(data)
+	return Digest(h.Sum(nil))
+}
+
+// Time is a UTC time at millisecond resolution, in JSON always
+// "2006-01-02T15:04:05.000Z".
+type Time struct{ time.Time }
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// At truncates t to the resolution that artifacts carry.
+func At(t time.Time) Time { return Time{t.UTC().Truncate(time.Millisecond)} }
+
+// String gives the artifact form.
+func (t Time) String() string { return t.UTC().Format(timeLayout) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Time) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// MarshalJSON implements json.Marshaler (time.Time's own would win otherwise).
+func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + `"`), nil }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
+		return errors.New("time: want a string")
+	}
+	return t.UnmarshalText(b[1 : len(b)-1])
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler; it takes the artifact
+// form only.
+func (t *Time) UnmarshalText(b []byte) error {
+	p, err := time.Parse(timeLayout, string(b))
+	if err != nil || p.Format(timeLayout) != string(b) {
+		return fmt.Errorf("time: %q is not of the form %s", b, timeLayout)
+	}
+	t.Time = p
+	return nil
+}
+
+// EncodeBytes maps any byte string (a path, an argument, an environment value)
+// to printable UTF-8, one way only: bytes that are not valid UTF-8, '%', and
+// runes that do not print become %XX with upper-case hexadecimal digits.
+func EncodeBytes(s string) string {
+	clean := true
+	for _, r := range s {
+		if r == '%' || r == utf8.RuneError || !unicode.IsPrint(r) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	const digits = "0123456789ABCDEF"
+	out := make([]byte, 0, len(s)+16)
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == '%' || (r == utf8.RuneError && n <= 1) || !unicode.IsPrint(r) {
+			for _, b := range []byte(s[i : i+n]) {
+				out = append(out, '%', digits[b>>4], digits[b&15])
+			}
+		} else {
+			out = append(out, s[i:i+n]...)
+		}
+		i += n
+	}
+	return string(out)
+}
+
+// DecodeBytes is the inverse of EncodeBytes; it refuses every spelling that
+// EncodeBytes would not have written.
+func DecodeBytes(s string) (string, error) {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '%' {
+			out = append(out, s[i])
+			continue
+		}
+		if i+2 >= len(s) {
+			return "", fmt.Errorf("encoded bytes: %q ends inside an escape", s)
+		}
+		var b [1]byte
+		if _, err := hex.Decode(b[:], []byte(s[i+1:i+3])); err != nil {
+			return "", fmt.Errorf("encoded bytes: %q has a bad escape", s)
+		}
+		out = append(out, b[0])
+		i += 2
+	}
+	if EncodeBytes(string(out)) != s {
+		return "", fmt.Errorf("encoded bytes: %q is not in the one accepted spelling", s)
+	}
+	return string(out), nil
+}
