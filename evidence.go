@@ -101,6 +101,10 @@ type Launch struct {
 	Gate                  Gate
 	// CheckRenewal verifies a renewal's signature, permit and sequence.
 	CheckRenewal func(Renewal) error
+	// Ready is called when the rights are in force and the canary was refused,
+	// before the workload is released; an error ends the launch. The flow
+	// records the start there.
+	Ready func(Applied) error
 	// Egress serves the proxy on a listener that only the execution reaches;
 	// it returns when the listener closes. Nil: no network.
 	Egress func(net.Listener)
