@@ -1,0 +1,190 @@
+// Package policy decides: it holds a Cedar policy set against a request and
+// answers with a verdict, and compiles the set into the rights that one
+// execution may have.
+//
+// A set is text (a [Source]); loading validates it strictly against the Exeq
+// schema and refuses what could not mean what it seems to say. A loaded [Set]
+// never changes, is safe for concurrent use, and implements [exeq.Decider].
+//
+// Cedar's words (permit, forbid, principal) stay inside this package.
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/exeq/exeq"
+)
+
+// Set is one loaded policy set. The zero value denies everything.
+type Set struct {
+	source *Source
+	digest exeq.Digest
+}
+
+var _ exeq.Decider = (*Set)(nil)
+
+// Load validates a source and makes a set of it. The error is a [*CheckError]
+// that lists every problem; a set with any problem never becomes active.
+func Load(src *Source) (*Set, error) {
+	return nil, errors.New("policy: not loaded")
+}
+
+// LoadDir loads the set in a directory or a single .cedar file.
+func LoadDir(path string) (*Set, error) {
+	src, err := ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	return Load(src)
+}
+
+// Source is what the set was loaded from.
+func (s *Set) Source() *Source { return s.source }
+
+// PolicySet is the digest of the set.
+func (s *Set) PolicySet() exeq.Digest { return s.digest }
+
+// Decide implements [exeq.Decider].
+func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exeq.Decision, error) {
+	return exeq.Decision{Verdict: exeq.Deny, PolicySet: s.digest}, errors.New("policy: not loaded")
+}
+
+// Compile implements [exeq.Decider].
+func (s *Set) Compile(ctx context.Context, r *exeq.Request, in *exeq.Inputs, d exeq.Decision) (*exeq.Rights, error) {
+	return nil, errors.New("policy: not loaded")
+}
+
+// Check lists every problem of a source, sorted by file and line; none means
+// that Load succeeds.
+func Check(src *Source) []Problem { return nil }
+
+// Problem is one reason why a source is not a policy set.
+type Problem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`   // from 1; 0: the whole file
+	Column  int    `json:"column,omitempty"` // from 1
+	Policy  string `json:"policy,omitempty"` // its @id, where it has one
+	Message string `json:"message"`
+	// Fix says what to write instead.
+	Fix string `json:"fix,omitempty"`
+}
+
+// String gives "file:line:column: message (policy ID); fix".
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d", p.Line)
+		if p.Column > 0 {
+			fmt.Fprintf(&b, ":%d", p.Column)
+		}
+	}
+	b.WriteString(": " + p.Message)
+	if p.Policy != "" {
+		fmt.Fprintf(&b, " (policy %s)", p.Policy)
+	}
+	if p.Fix != "" {
+		b.WriteString("; " + p.Fix)
+	}
+	return b.String()
+}
+
+// CheckError lists the problems for which a source was refused.
+type CheckError struct{ Problems []Problem }
+
+func (e *CheckError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return "policy set refused:\n" + strings.Join(lines, "\n")
+}
+
+// Explanation says why a decision fell as it did.
+type Explanation struct {
+	Decision exeq.Decision `json:"decision"`
+	Reason   string        `json:"reason"`
+	// Rules are the policies whose scope matches the request, sorted by id.
+	Rules []Rule `json:"rules"`
+	// Changes says, one line each, what would change the verdict.
+	Changes []string `json:"changes,omitempty"`
+}
+
+// Rule is one policy in an explanation.
+type Rule struct {
+	ID        string `json:"id"`
+	Effect    string `json:"effect"` // permit or forbid
+	File      string `json:"file"`
+	Line      int    `json:"line"`
+	Text      string `json:"text"`
+	Satisfied bool   `json:"satisfied"`
+	// Determining: it is one of the decision's policies.
+	Determining bool   `json:"determining"`
+	Resolve     string `json:"resolve,omitempty"`
+	Error       string `json:"error,omitempty"`
+}
+
+// Explain decides again and says why.
+func (s *Set) Explain(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (*Explanation, error) {
+	return nil, errors.New("policy: not loaded")
+}
+
+// Recorded is one decision of the past.
+type Recorded struct {
+	ID       string        `json:"id"`
+	Request  *exeq.Request `json:"request"`
+	Inputs   *exeq.Inputs  `json:"inputs"`
+	Decision exeq.Decision `json:"decision"`
+}
+
+// Change is a recorded decision that a candidate set would take otherwise.
+type Change struct {
+	Recorded
+	Now exeq.Decision `json:"now"`
+}
+
+// Replay decides recorded requests again and gives those whose verdict or
+// determining policies change, in the order of history.
+func (s *Set) Replay(ctx context.Context, history []Recorded) ([]Change, error) {
+	return nil, errors.New("policy: not loaded")
+}
+
+// Difference is what changed between two sets.
+type Difference struct {
+	Added, Removed, Changed []string // policy ids, sorted
+	// Settings and Entities tell whether these files changed in meaning.
+	Settings, Entities bool
+	// Decisions are the recorded requests that the new set decides otherwise.
+	Decisions []Change
+}
+
+// Diff compares two sets by policy id and meaning, and by what they decide
+// on a history (which may be empty).
+func Diff(ctx context.Context, from, to *Set, history []Recorded) (*Difference, error) {
+	return nil, errors.New("policy: not loaded")
+}
+
+// CaseResult is the outcome of one test case.
+type CaseResult struct {
+	File string `json:"file"`
+	Name string `json:"name"`
+	// Failure says what differs from what the case expects; empty: passed.
+	Failure string `json:"failure,omitempty"`
+}
+
+// TestDir runs every case file beside the policy at path; see docs/policy.md
+// for their form. The error is about unreadable input, not a failing case.
+func TestDir(path string) ([]CaseResult, error) { return nil, errors.New("policy: not loaded") }
+
+// Starter is the set that first use installs: a coding agent may work in its
+// workspace and little else.
+func Starter() *Source { return &Source{} }
+
+// Learn makes the least-privilege set under which everything observed would
+// be allowed. r is the request that started the observed execution.
+func Learn(observed []exeq.Activity, r *exeq.Request) (*Source, error) {
+	return nil, errors.New("policy: not loaded")
+}
