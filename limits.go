@@ -37,6 +37,12 @@ const (
 	MaxTickActivities = 4096
 	// MaxProgramBytes bounds a program that is copied into the noexec store.
 	MaxProgramBytes = 2 << 30
+	// MaxProxyHeadBytes bounds a request head or a TLS ClientHello that the
+	// egress proxy reads, MaxProxyHeaders the fields of a head, MaxProxyConns
+	// the connections that one execution holds to the proxy at once.
+	MaxProxyHeadBytes = 32 << 10
+	MaxProxyHeaders   = 200
+	MaxProxyConns     = 512
 )
 
 // Times of the flow. A lease counts on CLOCK_BOOTTIME.
