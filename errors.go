@@ -19,6 +19,8 @@ var (
 	ErrRevoked = errors.New("revoked")
 	// ErrLapsed: no renewal came in time. Exit 137.
 	ErrLapsed = errors.New("lease lapsed")
+	// ErrGone: the execution has exited.
+	ErrGone = errors.New("execution is gone")
 	// ErrClock: the wall clock contradicts the record.
 	ErrClock = errors.New("clock not trusted")
 	// ErrCannotTell: an artifact is of a version or kind that this build does

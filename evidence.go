@@ -21,6 +21,8 @@ type Applied struct {
 	// Canary is the name of the forbidden act that was tried inside and
 	// refused before the workload was released.
 	Canary string `json:"canary"`
+	// Environment is as measured at the canary; every tick is held to it.
+	Environment Environment `json:"environment"`
 }
 
 // Program is a program that runs inside an execution.
@@ -50,7 +52,7 @@ type Evidence struct {
 	Challenge   string      `json:"challenge"`
 	Programs    []Program   `json:"programs"` // distinct, sorted by path
 	Environment Environment `json:"environment"`
-	Session     Session     `json:"session"`
+	Session     Session     `json:"session"` // filled in by the flow
 	Processes   int         `json:"processes"`
 	OutputBytes int64       `json:"outputBytes"`
 	WallMillis  int64       `json:"wallMillis"` // CLOCK_BOOTTIME since the release
@@ -108,6 +110,11 @@ type Launch struct {
 	// Egress serves the proxy on a listener that only the execution reaches;
 	// it returns when the listener closes. Nil: no network.
 	Egress func(net.Listener)
+	// Recheck, where set, has open connections decided again; the flow calls
+	// it when labels or the policy set changed.
+	Recheck func()
+	// BytesOut, where set, counts what left through the proxy.
+	BytesOut func() int64
 	// Hidden are raw paths that must not exist inside: Exeq's state.
 	Hidden []string
 	// Scratch is a directory of Exeq's own outside the governed side's reach,
@@ -130,6 +137,7 @@ type Enforcer interface {
 type Running interface {
 	Applied() Applied
 	// Evidence measures now and sends a new challenge. Calls do not overlap.
+	// Once the tree is gone it returns ErrGone, as Renew does.
 	Evidence(ctx context.Context) (*Evidence, error)
 	// Renew extends the lease from the moment the renewal's challenge was
 	// sent; an unknown, used or older challenge is refused.
@@ -145,6 +153,11 @@ type Running interface {
 	Stops() <-chan bool
 	// Kill ends the whole tree and returns when nothing of it is alive.
 	Kill(reason string) error
-	// Wait returns when the whole tree is gone; it may be called once.
+	// Exited returns when the whole tree is gone.
+	Exited()
+	// Lapsed says, once the tree is gone, why the lease's holder killed it;
+	// empty when it did not.
+	Lapsed() string
+	// Wait returns how the first process ended, when the whole tree is gone.
 	Wait() (Exit, error)
 }

@@ -1,6 +1,7 @@
 package exeq
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/exeq/exeq/internal/canon"
 )
 
 // Names that stand in artifacts. Each is stated once, here; a change of any of
@@ -65,6 +68,14 @@ func sum(tag string, data []byte) Digest {
 	h.Write([]byte(tag))
 	h.Write(data)
 	return Digest(h.Sum(nil))
+}
+
+func canonical(v any) ([]byte, error) { return canon.Marshal(v) }
+
+func newSalt() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
 }
 
 // Time is a UTC time at millisecond resolution, in JSON always

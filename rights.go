@@ -172,3 +172,43 @@ func DecodeRights(b []byte) (*Rights, error) {
 	}
 	return &r, r.Validate()
 }
+
+// Within reports whether r gives nothing that outer does not; where it does,
+// it names the first path or endpoint.
+func (r *Rights) Within(outer *Rights) (string, bool) {
+	for _, cells := range [][]Cell{r.Cells, outer.Cells} {
+		for _, c := range cells {
+			below := strings.TrimSuffix(c.Path, "/") + "/\x00" // no path is named so: stands for all below
+			if !r.Lookup(c.Path).within(outer.Lookup(c.Path)) || !r.Lookup(below).within(outer.Lookup(below)) {
+				return c.Path, false
+			}
+		}
+	}
+	for _, e := range r.Endpoints {
+		if !slices.ContainsFunc(outer.Endpoints, e.within) {
+			return fmt.Sprintf("%s:%d", e.Host, e.Port), false
+		}
+	}
+	return "", true
+}
+
+func (a Access) within(b Access) bool {
+	rank := map[ExecMode]int{ExecNo: 0, ExecAsk: 1, ExecAll: 2}
+	if a.Read && !b.Read || a.Write && !b.Write || rank[a.Exec] > rank[b.Exec] {
+		return false
+	}
+	for _, l := range b.Labels { // a label that b sets and a does not is a right too
+		if a.Read && !slices.Contains(a.Labels, l) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e Endpoint) within(o Endpoint) bool {
+	if o.Port != 0 && o.Port != e.Port {
+		return false
+	}
+	return o.Host == "*" || o.Host == e.Host ||
+		strings.HasPrefix(o.Host, ".") && (e.Host == o.Host[1:] || strings.HasSuffix(e.Host, o.Host))
+}

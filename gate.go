@@ -1,0 +1,144 @@
+package exeq
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Ask implements Gate: the activity is decided by the active set with the
+// session as it stands.
+func (x *Execution) Ask(ctx context.Context, a Activity) Ruling {
+	r := x.requestFor(a)
+	deny := func(d Decision, why string) Ruling {
+		d.Verdict = Deny
+		return x.denied(ctx, a, d, why)
+	}
+	if s := x.State(); s != Live && s != Admitted {
+		return Ruling{Message: fmt.Sprintf("%s denied: the execution is %s", a.Action, s)}
+	}
+	if err := r.Validate(); err != nil {
+		return deny(Decision{}, err.Error())
+	}
+	decider := x.active()
+	in := x.inputs
+	in.Session, in.Time = x.snapshot(), At(time.Now())
+	d, err := decider.Decide(ctx, r, &in)
+	if err != nil {
+		return deny(d, err.Error())
+	}
+	if !d.Verdict.Permits() {
+		return x.denied(ctx, a, d, d.Reason)
+	}
+	if len(d.Obligations) > 0 {
+		return deny(d, "the policy asks for obligations that no activity can meet: "+fmt.Sprint(d.Obligations))
+	}
+	if err := x.permittedActivity(ctx, a, d); err != nil {
+		x.end("record", err)
+		return Ruling{Message: a.Action + " denied: it could not be recorded"}
+	}
+	return Ruling{Allow: true, Cacheable: d.Static && len(d.Labels) == 0, Decision: d}
+}
+
+// Seen implements Gate.
+func (x *Execution) Seen(a Activity, allowed bool) {
+	v := Allow
+	if !allowed {
+		v = Deny
+	}
+	x.note(ActivityEntry{Time: At(time.Now()), Activity: a, Verdict: v})
+}
+
+// requestFor makes the request that an activity is decided as: by the run's
+// own agent, never another.
+func (x *Execution) requestFor(a Activity) *Request {
+	c := x.Request.Context
+	if a.Action == ActionExec {
+		c.Command = CommandLine(a.Argv)
+	}
+	return &Request{
+		Subject: x.Request.Subject, OnBehalfOf: x.Request.OnBehalfOf,
+		Action: a.Action, Resource: a.Resource, Argv: a.Argv, Dir: a.Dir, Context: c,
+	}
+}
+
+// denied records a denial at once and words it for the person.
+func (x *Execution) denied(ctx context.Context, a Activity, d Decision, why string) Ruling {
+	x.mu.Lock()
+	x.session.Denials++
+	x.mu.Unlock()
+	e := ActivityEntry{Time: At(time.Now()), Activity: a, Verdict: d.Verdict, Policies: d.Policies}
+	msg := fmt.Sprintf("%s %s denied: %s", a.Action, a.Resource.ID, why)
+	if err := x.activities(ctx, []ActivityEntry{e}, d.Verdict, d.Policies); err != nil {
+		x.end("record", err)
+	}
+	return Ruling{Decision: d, Message: msg}
+}
+
+// permittedActivity counts an allowed activity. One that sets labels is on
+// record, and the labels in the session, before it returns.
+func (x *Execution) permittedActivity(ctx context.Context, a Activity, d Decision) error {
+	e := ActivityEntry{Time: At(time.Now()), Activity: a, Verdict: d.Verdict, Policies: d.Policies, Labels: d.Labels}
+	if len(d.Labels) == 0 {
+		x.note(e)
+		return nil
+	}
+	x.mu.Lock()
+	before := len(x.session.Labels)
+	x.session.Labels = union(x.session.Labels, d.Labels)
+	x.count(a.Action)
+	grown := len(x.session.Labels) > before
+	x.mu.Unlock()
+	if err := x.activities(ctx, []ActivityEntry{e}, d.Verdict, d.Policies); err != nil {
+		return err
+	}
+	if grown {
+		x.recheck()
+	}
+	return nil
+}
+
+// note keeps an activity for the tick's leaf.
+func (x *Execution) note(e ActivityEntry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e.Verdict.Permits() {
+		x.count(e.Activity.Action)
+	} else {
+		x.session.Denials++
+	}
+	if len(x.pending) >= 16*MaxTickActivities {
+		x.dropped++
+		return
+	}
+	x.pending = append(x.pending, e)
+}
+
+// count adds to the session; x.mu is held.
+func (x *Execution) count(action string) {
+	x.counts[action]++
+	switch action {
+	case ActionExec:
+		x.session.Execs++
+	case ActionRead:
+		x.session.Reads++
+	case ActionWrite:
+		x.session.Writes++
+	case ActionConnect:
+		x.session.Connects++
+	}
+}
+
+// recheck has open connections decided again.
+func (x *Execution) recheck() {
+	if x.launch.Recheck != nil {
+		x.launch.Recheck()
+	}
+}
+
+func union(a, b []string) []string {
+	out := append(slices.Clone(a), b...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}

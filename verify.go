@@ -1,0 +1,172 @@
+package exeq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// PolicySource gives the active policy set. While nothing changed it returns
+// the same Decider; a candidate that does not validate never becomes active
+// and is an error only when no set is active at all.
+type PolicySource interface {
+	Active(ctx context.Context) (Decider, error)
+}
+
+// Appraiser judges evidence against what was applied at the start and
+// the rights in force. It is a pure function; an empty result passes, every
+// name in it is a check that failed ("program /x changed", "quota execs", …).
+type Appraiser interface {
+	Appraise(start *Applied, now *Evidence, rights *Rights) []string
+}
+
+// summary is how often ticks that changed nothing are written down.
+const summary = time.Minute
+
+// verify holds the execution to its permit until it ends: every tick it
+// measures, appraises and renews. It returns the code of the end.
+func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
+	done := make(chan struct{})
+	exited := make(chan struct{})
+	defer close(done)
+	go func() { run.Exited(); close(exited) }()
+	go x.record(ctx, done)
+	revocations := x.governor.Revocations(ctx, x.ID)
+	tick := time.NewTicker(x.governor.Tick)
+	defer tick.Stop()
+	t := ticks{last: time.Now(), written: time.Now()}
+	for {
+		select {
+		case <-exited:
+			if reason := run.Lapsed(); reason != "" {
+				return "lapsed", fmt.Errorf("%w: %s", ErrLapsed, reason)
+			}
+			return "exited", x.appraised(ctx, &t, nil)
+		case e := <-x.ended:
+			return e.code, e.err
+		case r := <-revocations:
+			return "revoked", fmt.Errorf("%w: %s", ErrRevoked, r.Reason)
+		case <-ctx.Done():
+			return "interrupted", context.Cause(ctx)
+		case stopped := <-run.Stops():
+			if err := x.hold(ctx, run, stopped); err != nil {
+				return "policy", err
+			}
+			t.last = time.Now()
+		case <-tick.C:
+			if x.State() == Held {
+				continue
+			}
+			if code, err := x.tick(ctx, run, &t); err != nil {
+				return code, err
+			}
+		}
+	}
+}
+
+// ticks is what the next appraisal leaf will say.
+type ticks struct {
+	first, sequence uint64
+	last, written   time.Time
+	gap             time.Duration
+}
+
+// tick is one round of evidence, appraisal and renewal.
+func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, error) {
+	if err := x.reevaluate(ctx, run); err != nil {
+		return "policy", err
+	}
+	ev, err := run.Evidence(ctx)
+	if err != nil {
+		if errors.Is(err, ErrGone) {
+			return "", nil // it has just exited; Exited tells
+		}
+		return "appraisal", fmt.Errorf("%w: no evidence: %w", ErrRevoked, err)
+	}
+	x.observe(ev)
+	if failed := x.governor.Appraiser.Appraise(&x.applied, ev, x.rights); len(failed) > 0 {
+		return "appraisal", errors.Join(fmt.Errorf("%w: %v", ErrRevoked, failed), x.appraised(ctx, t, failed))
+	}
+	t.sequence++
+	r, err := x.governor.Issuer.Renew(x.ID, t.sequence, ev.Challenge, x.governor.Lease)
+	if err != nil {
+		return "appraisal", fmt.Errorf("%w: renewal: %w", ErrRevoked, err)
+	}
+	if err := run.Renew(r); err != nil {
+		if errors.Is(err, ErrGone) {
+			return "", nil
+		}
+		return "lapsed", fmt.Errorf("%w: %w", ErrLapsed, err)
+	}
+	now := time.Now()
+	t.gap, t.last = max(t.gap, now.Sub(t.last)), now
+	if now.Sub(t.written) < summary {
+		return "", nil
+	}
+	go func(t ticks) { // the lease never waits for the store
+		if err := x.appraised(ctx, &t, nil); err != nil {
+			x.end("record", err)
+		}
+	}(*t)
+	t.first, t.written, t.gap = t.sequence, now, 0
+	return "", nil
+}
+
+// reevaluate decides the run again when the active policy set changed: it goes
+// on only if the new set permits it with rights that cover those in force.
+func (x *Execution) reevaluate(ctx context.Context, run Running) error {
+	d, err := x.governor.Policies.Active(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: no policy set is active: %w", ErrRevoked, err)
+	}
+	if d.PolicySet() == x.active().PolicySet() {
+		return nil
+	}
+	return x.decideAgain(ctx, run, d)
+}
+
+func (x *Execution) decideAgain(ctx context.Context, run Running, d Decider) error {
+	in := x.inputs
+	in.Session, in.Time = x.snapshot(), At(time.Now())
+	dec, err := d.Decide(ctx, x.Request, &in)
+	if err != nil || !dec.Verdict.Permits() {
+		return fmt.Errorf("%w: the policy in force now denies it: %s", ErrRevoked, dec.Reason)
+	}
+	rights, err := d.Compile(ctx, x.Request, &in, dec)
+	if err != nil {
+		return fmt.Errorf("%w: the policy in force now does not compile for it: %w", ErrRevoked, err)
+	}
+	if at, ok := x.rights.Within(rights); !ok {
+		return fmt.Errorf("%w: the policy in force now gives less at %s than the execution holds", ErrRevoked, at)
+	}
+	x.mu.Lock()
+	x.decider = d
+	x.mu.Unlock()
+	run.Reload()
+	x.recheck()
+	return nil
+}
+
+// hold follows a stop from within (^Z) or its end: the lease is suspended while
+// every process stands still, and the run is decided again before it goes on.
+func (x *Execution) hold(ctx context.Context, run Running, stopped bool) error {
+	if stopped {
+		if x.State() == Live {
+			x.move(Held)
+		}
+		return nil
+	}
+	if x.State() != Held {
+		return nil
+	}
+	d, err := x.governor.Policies.Active(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: no policy set is active: %w", ErrRevoked, err)
+	}
+	if err := x.decideAgain(ctx, run, d); err != nil {
+		return err
+	}
+	x.move(Live)
+	return run.Resume()
+}
