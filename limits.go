@@ -24,6 +24,9 @@ const (
 	MaxPolicyBytes    = 4 << 20
 	MaxPolicySetBytes = 64 << 20
 	MaxPolicyNesting  = 64
+	// MaxPolicyStatementBytes bounds the text of one policy: long operator
+	// chains recurse as deep as they are long.
+	MaxPolicyStatementBytes = 128 << 10
 	// MaxPolicies bounds the policies of one set.
 	MaxPolicies = 100_000
 	// MaxConfigBytes bounds settings, entities, and test case files.
