@@ -95,7 +95,7 @@ type Launch struct {
 	// is executed is this file, whatever its path says by then.
 	Program *os.File
 	Argv    []string
-	Env     []string // already scrubbed
+	Env     []string // the flow scrubs it to Rights.Environment
 	Dir     string
 	// Stdin, Stdout, Stderr pass through untouched.
 	Stdin, Stdout, Stderr *os.File

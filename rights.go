@@ -164,6 +164,21 @@ func (r *Rights) Reaches(host string, port int) bool {
 	return false
 }
 
+// Scrub keeps the environment variables that the rights let through.
+func (r *Rights) Scrub(env []string) []string {
+	var out []string
+	for _, kv := range env {
+		name, _, ok := strings.Cut(kv, "=")
+		if ok && slices.ContainsFunc(r.Environment, func(p string) bool {
+			prefix, any := strings.CutSuffix(p, "*")
+			return name == p || any && strings.HasPrefix(name, prefix)
+		}) {
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
 // DecodeRights reads canonical rights strictly.
 func DecodeRights(b []byte) (*Rights, error) {
 	var r Rights
