@@ -1,0 +1,117 @@
+package canon
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/gowebpki/jcs"
+)
+
+type sample struct {
+	B    string            `json:"b"`
+	A    int               `json:"a"`
+	M    map[string]string `json:"m,omitempty"`
+	L    []sample          `json:"l,omitempty"`
+	P    *sample           `json:"p,omitempty"`
+	Raw  json.RawMessage   `json:"raw,omitempty"`
+	Skip string            `json:"-"`
+}
+
+func TestMarshalIsJCS(t *testing.T) {
+	v := sample{B: "z\u20ac\"\\\n\x01<>&", A: 1 << 50, M: map[string]string{"\u20ac": "1", "\U0001F600": "2", "\ufb33": "3", "a": "4"},
+		L: []sample{{}, {A: -7}}, P: &sample{B: "p"}, Raw: json.RawMessage(`{"z":[1, 2],"a":null}`)}
+	got, err := Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := jcs.Transform(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestMarshalRefuses(t *testing.T) {
+	for name, v := range map[string]any{
+		"large integer": map[string]any{"n": int64(1) << 53},
+		"float":         1.5,
+		"bad UTF-8":     "\xff",
+		"raw float":     json.RawMessage(`1.5`),
+		"raw duplicate": json.RawMessage(`{"a":1,"a":2}`),
+		"integer key":   map[int]string{1: "x"},
+	} {
+		if b, err := Marshal(v); err == nil {
+			t.Errorf("%s: got %s, want an error", name, b)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	lim := Limits{Bytes: 200, Depth: 4}
+	for _, c := range []struct{ in, want string }{
+		{`{"b":"x","b":"y"}`, "b: duplicate member"},
+		{`{"B":"x"}`, "B: unknown member"},
+		{`{"p":{"c":1}}`, "p.c: unknown member"},
+		{`{"l":[{"a":"x"}]}`, "does not fit"},
+		{`{"m":{"a":"1","a":"2"}}`, "m.a: duplicate member"},
+		{`{"raw":{"a":1,"a":2}}`, "raw.a: duplicate member"},
+		{`{"b":null}`, "b: null is not allowed"},
+		{`{"b":{}}`, "b: an object does not fit"},
+		{`{"b":"\ud800"}`, "surrogate"},
+		{`{"b":"\udc00\ud800"}`, "surrogate"},
+		{`{"b":"x"} {}`, "more behind"},
+		{`{"b":"x"`, "ends early"},
+		{`{"raw":[[[[[1]]]]]}`, "nested too deeply"},
+		{`{"b":"` + strings.Repeat("x", 300) + `"}`, "over the limit"},
+		{"{\"b\":\"\xff\"}", "UTF-8"},
+		{``, "ends early"},
+	} {
+		var v sample
+		err := Decode([]byte(c.in), &v, lim)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.in, err, c.want)
+		}
+	}
+	var v sample
+	if err := Decode([]byte(`{"a":3,"b":"\ud83d\ude00","p":null,"l":[{"b":"q"}]}`), &v, lim); err != nil || v.A != 3 || v.L[0].B != "q" {
+		t.Errorf("a good document: %v %+v", err, v)
+	}
+}
+
+// FuzzCanonical compares with an independent implementation of RFC 8785 on
+// whatever both accept, and checks that the canonical form is a fixed point.
+func FuzzCanonical(f *testing.F) {
+	f.Add([]byte(`{"b":[1,true,null,"\u00e9"],"a":{"\u20ac":"x"}}`))
+	f.Add([]byte(`"\u2028\u0000\/"`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var v any
+		if Decode(in, &v, Limits{Bytes: 1 << 16, Depth: 16}) != nil {
+			return
+		}
+		got, err := Marshal(v)
+		if err != nil {
+			return // numbers that no artifact carries
+		}
+		want, err := jcs.Transform(in)
+		if err != nil {
+			return // jcs takes objects and arrays only
+		}
+		if string(got) != string(want) {
+			t.Fatalf("%q: got %s, want %s", in, got, want)
+		}
+		var again any
+		if err := Decode(got, &again, Limits{Bytes: 1 << 17, Depth: 16}); err != nil {
+			t.Fatalf("canonical form refused: %v", err)
+		}
+		if b, _ := Marshal(again); string(b) != string(got) {
+			t.Fatalf("not a fixed point: %s, %s", got, b)
+		}
+	})
+}
