@@ -1,0 +1,328 @@
+package exeq
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// rig is a governor whose parts note what happened and fail on demand.
+type rig struct {
+	mu     sync.Mutex
+	events []string
+	leaves []Leaf
+
+	verdict    Verdict
+	decideErr  error
+	compileErr error
+	issueErr   error
+	recordErr  map[Kind]error // fails without persisting
+	persistErr map[Kind]error // persists, then says that it failed
+	admitErr   error
+	launchErr  error
+	floor      Tier
+	failed     []string // what the appraiser finds
+
+	set     Digest
+	narrow  bool          // compiled rights lose their write
+	exit    chan struct{} // closed when the tree is gone
+	revoke  chan Revocation
+	ticked  chan struct{}
+	killed  string
+	ask     []Activity // what the workload does before it exits by itself
+	stay    bool       // the workload runs until it is killed
+	rulings []Ruling
+}
+
+func newRig() *rig {
+	return &rig{verdict: Allow, exit: make(chan struct{}), revoke: make(chan Revocation, 1), ticked: make(chan struct{}, 100),
+		recordErr: map[Kind]error{}, persistErr: map[Kind]error{}, set: LeafHash([]byte("set 1")), floor: TierRootless}
+}
+
+func (r *rig) note(e string) { r.mu.Lock(); r.events = append(r.events, e); r.mu.Unlock() }
+
+func (r *rig) Active(context.Context) (Decider, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return decider{r, r.set}, nil
+}
+
+type decider struct {
+	r   *rig
+	set Digest
+}
+
+func (d decider) PolicySet() Digest { return d.set }
+func (d decider) Decide(_ context.Context, q *Request, in *Inputs) (Decision, error) {
+	d.r.mu.Lock()
+	defer d.r.mu.Unlock()
+	out := Decision{Verdict: d.r.verdict, Policies: []string{"p"}, PolicySet: d.set, Static: true}
+	if q.Action == ActionRead {
+		out.Labels = []string{"pii"}
+	}
+	if q.Action == ActionConnect && slices.Contains(in.Session.Labels, "pii") {
+		out.Verdict = Deny
+	}
+	return out, d.r.decideErr
+}
+func (d decider) Compile(context.Context, *Request, *Inputs, Decision) (*Rights, error) {
+	d.r.mu.Lock()
+	defer d.r.mu.Unlock()
+	a := Access{Read: true, Write: !d.r.narrow}
+	return &Rights{Version: 1, TierFloor: d.r.floor, Cells: []Cell{{"/", a, a}}}, d.r.compileErr
+}
+
+func (r *rig) Issue(id string, q *Request, in *Inputs, d *Decision, rights *Rights, parent string) (*Permit, error) {
+	r.note("issue")
+	return &Permit{Envelope: []byte("{}"), Body: PermitBody{ID: id}}, r.issueErr
+}
+func (r *rig) Renew(permit string, seq uint64, ch string, p time.Duration) (Renewal, error) {
+	return Renewal{Permit: permit, Sequence: seq, Challenge: ch, Millis: p.Milliseconds()}, nil
+}
+func (r *rig) Revoke(string, string, Time) (Revocation, error) { return Revocation{}, nil }
+func (r *rig) Record(_ context.Context, es ...Entry) ([]Promise, error) {
+	for _, e := range es {
+		k := e.Leaf.Kind
+		if err := r.recordErr[k]; err != nil {
+			return nil, err
+		}
+		r.note("record " + string(k))
+		r.mu.Lock()
+		r.leaves = append(r.leaves, e.Leaf)
+		r.mu.Unlock()
+		if err := r.persistErr[k]; err != nil {
+			return nil, err
+		}
+	}
+	return make([]Promise, len(es)), nil
+}
+func (r *rig) Admit(context.Context, *Permit, *Promise, *Request, *Rights) error {
+	r.note("admit")
+	return r.admitErr
+}
+func (r *rig) CheckRenewal(string) func(Renewal) error { return func(Renewal) error { return nil } }
+func (r *rig) Tier() Tier                              { return TierRootless }
+func (r *rig) launch(l *Launch) error {
+	if r.launchErr != nil {
+		return r.launchErr
+	}
+	if err := l.Ready(Applied{Tier: TierRootless}); err != nil {
+		return err
+	}
+	r.note("release")
+	go func() {
+		for _, a := range r.ask {
+			r.rulings = append(r.rulings, l.Gate.Ask(context.Background(), a))
+		}
+		if !r.stay {
+			close(r.exit)
+		}
+	}()
+	return nil
+}
+func (r *rig) Applied() Applied { return Applied{Tier: TierRootless} }
+func (r *rig) Evidence(context.Context) (*Evidence, error) {
+	select {
+	case r.ticked <- struct{}{}:
+	default:
+	}
+	return &Evidence{Challenge: "c"}, nil
+}
+func (r *rig) Reload()            { r.note("reload") }
+func (r *rig) Hold() error        { return nil }
+func (r *rig) Resume() error      { return nil }
+func (r *rig) Stops() <-chan bool { return nil }
+func (r *rig) Kill(reason string) error {
+	r.note("kill")
+	r.killed = reason
+	close(r.exit)
+	return nil
+}
+func (r *rig) Exited()                                        { <-r.exit }
+func (r *rig) Lapsed() string                                 { return "" }
+func (r *rig) Wait() (Exit, error)                            { return Exit{}, nil }
+func (r *rig) Appraise(*Applied, *Evidence, *Rights) []string { return r.failed }
+func (r *rig) KeyID() string                                  { return "k" }
+func (r *rig) Sign([]byte) []byte                             { return []byte("s") }
+func (r *rig) await(t *testing.T, ch <-chan struct{}, what string) {
+	t.Helper()
+	select {
+	case <-ch:
+	case <-time.After(30 * time.Second):
+		t.Fatal("no " + what)
+	}
+}
+
+// running gives the rig's Running, whose Renew is not the Issuer's.
+type running struct{ *rig }
+
+func (running) Renew(Renewal) error { return nil }
+
+type enforcer struct{ *rig }
+
+func (e enforcer) Launch(_ context.Context, l *Launch) (Running, error) {
+	if err := e.launch(l); err != nil {
+		return nil, err
+	}
+	return running{e.rig}, nil
+}
+
+func (r *rig) run(t *testing.T) (*Outcome, error) {
+	t.Helper()
+	g := &Governor{Policies: r, Issuer: r, Recorder: r, Admitter: r, Enforcer: enforcer{r}, Appraiser: r, IssuerKey: r, NodeKey: r,
+		Actor:       func(Entity) string { return "a" },
+		Revocations: func(context.Context, string) <-chan Revocation { return r.revoke },
+		Log:         slog.New(slog.DiscardHandler), Tick: 5 * time.Millisecond, Lease: time.Second}
+	req := &Request{Subject: Entity{"Agent", "a"}, Action: ActionRun, Resource: Resource{"Program", "/bin/x", LeafHash(nil)},
+		Context: Context{Workspace: "/w", Home: "/h", Tmp: "/t"}}
+	return g.Run(t.Context(), &Launch{Request: req}, Inputs{Tier: TierRootless}, "")
+}
+
+func (r *rig) released() bool { return slices.Contains(r.events, "release") }
+
+var errFault = errors.New("fault")
+
+// TestNothingRuns makes each doubt on the way to the release happen: nothing
+// may run, and the error says which kind of doubt it was.
+func TestNothingRuns(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault func(*rig)
+		want  error
+		state State
+	}{
+		{"deny", func(r *rig) { r.verdict = Deny }, ErrDenied, Denied},
+		{"step_up", func(r *rig) { r.verdict = StepUp }, ErrDenied, Denied},
+		{"defer", func(r *rig) { r.verdict = Defer }, ErrDenied, Denied},
+		{"an allow beside an error", func(r *rig) { r.decideErr = errFault }, ErrDenied, Denied},
+		{"rights do not compile", func(r *rig) { r.compileErr = errFault }, ErrDenied, Denied},
+		{"tier below floor", func(r *rig) { r.floor = TierKernel }, ErrDenied, Denied},
+		{"no denial on record", func(r *rig) { r.verdict = Deny; r.recordErr[KindDenial] = errFault }, ErrDenied, Failed},
+		{"issue", func(r *rig) { r.issueErr = errFault }, errFault, Failed},
+		{"permit not recorded", func(r *rig) { r.recordErr[KindPermit] = errFault }, errFault, Failed},
+		{"permit recorded, said to have failed", func(r *rig) { r.persistErr[KindPermit] = errFault }, errFault, Failed},
+		{"refused by the enforcing side", func(r *rig) { r.admitErr = ErrReplayed }, ErrReplayed, Failed},
+		{"launch", func(r *rig) { r.launchErr = ErrEnforce }, ErrEnforce, Failed},
+		{"start not recorded", func(r *rig) { r.recordErr[KindStart] = errFault }, errFault, Failed},
+		{"start recorded, said to have failed", func(r *rig) { r.persistErr[KindStart] = errFault }, errFault, Failed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig()
+			c.fault(r)
+			out, err := r.run(t)
+			if !errors.Is(err, c.want) || out.State != c.state {
+				t.Errorf("got state %s, error %v; want %s, %v", out.State, err, c.state, c.want)
+			}
+			if r.released() {
+				t.Errorf("the workload was released: %q", r.events)
+			}
+		})
+	}
+}
+
+func TestOrderOfAGoodRun(t *testing.T) {
+	r := newRig()
+	out, err := r.run(t)
+	if err != nil || out.State != Sealed || out.Code != "exited" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	want := []string{"issue", "record permit", "admit", "record start", "release", "record end"}
+	if !slices.Equal(r.events, want) {
+		t.Errorf("got %q, want %q", r.events, want)
+	}
+	checkChain(t, r.leaves)
+}
+
+func checkChain(t *testing.T, leaves []Leaf) {
+	t.Helper()
+	for i, l := range leaves {
+		if l.Seq != i || (i == 0) != l.Prev.IsZero() {
+			t.Errorf("leaf %d (%s): seq %d, prev %s", i, l.Kind, l.Seq, l.Prev)
+		}
+	}
+}
+
+// TestTrustEnds makes trust end while the workload runs: it is killed first,
+// then the reason and the end are on record.
+func TestTrustEnds(t *testing.T) {
+	for _, c := range []struct {
+		name, code string
+		fault      func(*testing.T, *rig)
+	}{
+		{"revocation", "revoked", func(t *testing.T, r *rig) { r.revoke <- Revocation{Reason: "enough"} }},
+		{"policy denies", "policy", func(t *testing.T, r *rig) {
+			r.await(t, r.ticked, "tick")
+			r.mu.Lock()
+			r.set, r.verdict = LeafHash([]byte("set 2")), Deny
+			r.mu.Unlock()
+		}},
+		{"policy gives less", "policy", func(t *testing.T, r *rig) {
+			r.await(t, r.ticked, "tick")
+			r.mu.Lock()
+			r.set, r.narrow = LeafHash([]byte("set 2")), true
+			r.mu.Unlock()
+		}},
+		{"appraisal", "appraisal", func(t *testing.T, r *rig) { r.failed = []string{"mounts changed"} }},
+		{"denial not recorded", "record", func(t *testing.T, r *rig) { r.recordErr[KindActivity] = errFault }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig()
+			r.stay = true
+			if c.code == "record" {
+				r.ask = []Activity{{Action: ActionRead, Resource: Resource{Type: "Path", ID: "/x"}}}
+			}
+			if c.code == "policy" {
+				go c.fault(t, r)
+			} else {
+				c.fault(t, r)
+			}
+			out, err := r.run(t)
+			if err == nil || out.Code != c.code || r.killed != c.code {
+				t.Fatalf("got code %q, killed for %q, error %v; want %q", out.Code, r.killed, err, c.code)
+			}
+			kill := slices.Index(r.events, "kill")
+			if rec := slices.Index(r.events, "record revoke"); c.code != "record" && rec < kill {
+				t.Errorf("recorded before it was killed: %q", r.events)
+			}
+			if c.code != "record" {
+				if r.events[len(r.events)-1] != "record end" {
+					t.Errorf("not sealed: %q", r.events)
+				}
+				checkChain(t, r.leaves)
+			}
+		})
+	}
+}
+
+// TestLabelForbidsLater: a labelled read is on record before it is allowed,
+// and what policy forbids after it is then denied and recorded.
+func TestLabelForbidsLater(t *testing.T) {
+	r := newRig()
+	connect := Activity{Action: ActionConnect, Resource: Resource{Type: "Endpoint", ID: "example.com:443"}}
+	r.ask = []Activity{connect, {Action: ActionRead, Resource: Resource{Type: "Path", ID: "/secret"}}, connect}
+	out, err := r.run(t)
+	if err != nil || out.State != Sealed {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	got := []bool{r.rulings[0].Allow, r.rulings[1].Allow, r.rulings[2].Allow}
+	if !slices.Equal(got, []bool{true, true, false}) {
+		t.Errorf("rulings %v", got)
+	}
+	if r.rulings[1].Cacheable || !strings.Contains(r.rulings[2].Message, "example.com:443") {
+		t.Errorf("rulings %+v", r.rulings)
+	}
+	var kinds []Kind
+	for _, l := range r.leaves {
+		kinds = append(kinds, l.Kind)
+	}
+	// permit, start, the label, the denial, the first connect, end
+	if want := []Kind{KindPermit, KindStart, KindActivity, KindActivity, KindActivity, KindEnd}; !slices.Equal(kinds, want) {
+		t.Errorf("leaves %v, want %v", kinds, want)
+	}
+	checkChain(t, r.leaves)
+}
