@@ -1,0 +1,165 @@
+//go:build linux
+
+package programs
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+)
+
+type inode struct{ dev, ino uint64 }
+
+type entry struct {
+	ID     Identity    `json:"id"`
+	Digest exeq.Digest `json:"sha256"`
+}
+
+// racyWindow is git's racy-clean rule: a change time that near to the moment of
+// reading may hide a second write within one tick of the kernel's clock
+// (measured: kernels before multigrain timestamps keep it for up to a jiffy).
+const racyWindow = 20 * time.Millisecond
+
+// settled reports whether a file with this identity, read from began on, could
+// not have been written since without its identity changing.
+func settled(id Identity, began time.Time) bool {
+	return began.UnixNano()-id.Ctime > int64(racyWindow)
+}
+
+func (s *Store) cached(id Identity) (exeq.Digest, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.cache[inode{id.Dev, id.Ino}]
+	return e.Digest, ok && e.ID == id
+}
+
+func (s *Store) remember(id Identity, d exeq.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache[inode{id.Dev, id.Ino}] = entry{id, d}
+	s.changed = true
+}
+
+// lock is held while a file is read, so that of many first executions of a
+// large program one reads it.
+func (s *Store) lock(id Identity) *sync.Mutex {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := inode{id.Dev, id.Ino}
+	if s.inflight[k] == nil {
+		s.inflight[k] = new(sync.Mutex)
+	}
+	return s.inflight[k]
+}
+
+// The file of digests: the hexadecimal SHA-256 of all that follows, a newline,
+// one JSON entry a line.
+const (
+	cacheName     = "digests"
+	maxCacheBytes = 16 << 20
+	maxCached     = 40_000
+)
+
+// loadCache reads the file. Whatever is wrong with it makes an empty cache: it
+// saves time and decides nothing.
+func (s *Store) loadCache() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range readCache(filepath.Join(s.dir, cacheName)) {
+		s.cache[inode{e.ID.Dev, e.ID.Ino}] = e
+	}
+}
+
+func readCache(path string) []entry {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() || st.Size() > maxCacheBytes {
+		return nil
+	}
+	b := make([]byte, st.Size())
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return nil
+	}
+	sum, body, ok := bytes.Cut(b, []byte("\n"))
+	if !ok || string(sum) != fmt.Sprintf("%x", sha256.Sum256(body)) {
+		return nil
+	}
+	var out []entry
+	for line := range bytes.Lines(body) {
+		var e entry
+		if err := json.Unmarshal(line, &e); err != nil || e.Digest.IsZero() {
+			return nil
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// saveCache merges with what other processes saved, under a lock, and replaces
+// the file whole.
+func (s *Store) saveCache() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.changed {
+		return nil
+	}
+	lock, err := os.OpenFile(filepath.Join(s.dir, cacheName+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("programs: digests: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("programs: digests: %w", err)
+	}
+	name := filepath.Join(s.dir, cacheName)
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	written := 0
+	put := func(e entry) error {
+		if written++; written > maxCached {
+			return nil
+		}
+		return enc.Encode(e)
+	}
+	for _, e := range s.cache {
+		if err := put(e); err != nil {
+			return fmt.Errorf("programs: digests: %w", err)
+		}
+	}
+	for _, e := range readCache(name) {
+		if _, ours := s.cache[inode{e.ID.Dev, e.ID.Ino}]; ours {
+			continue
+		}
+		if err := put(e); err != nil {
+			return fmt.Errorf("programs: digests: %w", err)
+		}
+	}
+	tmp, err := os.CreateTemp(s.dir, "new-*")
+	if err != nil {
+		return fmt.Errorf("programs: digests: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := fmt.Fprintf(tmp, "%x\n%s", sha256.Sum256(body.Bytes()), body.Bytes()); err != nil {
+		return fmt.Errorf("programs: digests: %w", err)
+	}
+	if err := os.Rename(tmp.Name(), name); err != nil {
+		return fmt.Errorf("programs: digests: %w", err)
+	}
+	s.changed = false
+	return nil
+}

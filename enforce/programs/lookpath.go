@@ -1,0 +1,90 @@
+//go:build linux
+
+package programs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+)
+
+// Command is the program that `exeq run` is asked to start.
+type Command struct {
+	// File is open for reading; what is executed is this inode.
+	File *os.File
+	// Path is its canonical raw path.
+	Path   string
+	SHA256 exeq.Digest
+	// Privileged as File.Privileged says.
+	Privileged string
+}
+
+// LookPath finds command as execvp would in directory dir with the search
+// path pathEnv, opens it and hashes what it opened. An empty or relative entry
+// of the search path is skipped, because it would run what lies in whatever
+// directory one stands in; a command with a slash is taken as it is.
+func LookPath(command, pathEnv, dir string) (*Command, error) {
+	if !filepath.IsAbs(dir) {
+		return nil, fmt.Errorf("programs: directory %q is not absolute", dir)
+	}
+	if command == "" {
+		return nil, fmt.Errorf("programs: no command: %w", os.ErrNotExist)
+	}
+	if strings.Contains(command, "/") {
+		if !filepath.IsAbs(command) {
+			command = dir + "/" + command
+		}
+		return open(command)
+	}
+	var first error
+	for _, d := range filepath.SplitList(pathEnv) {
+		if !filepath.IsAbs(d) {
+			continue
+		}
+		c, err := open(d + "/" + command)
+		if err == nil {
+			return c, nil
+		}
+		if first == nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			first = err
+		}
+	}
+	if first == nil {
+		first = fmt.Errorf("programs: %s: %w in $PATH", exeq.EncodeBytes(command), os.ErrNotExist)
+	}
+	return nil, first
+}
+
+func open(name string) (*Command, error) {
+	f, err := ownProcess().Resolve(unix.AT_FDCWD, name, FollowLast)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if f.Dir() {
+		return nil, fmt.Errorf("programs: %s: %w", f.Path, unix.EISDIR)
+	}
+	if f.Stale {
+		return nil, fmt.Errorf("programs: %s changed while it was looked up", exeq.EncodeBytes(name))
+	}
+	// AT_EACCESS on the descriptor: the permission to execute this inode.
+	if err := unix.Faccessat(unix.AT_FDCWD, fdPath(f.fd), unix.X_OK, unix.AT_EACCESS); err != nil {
+		return nil, fmt.Errorf("programs: %s: %w", f.Path, err)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	d, _, _, err := hash(r)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return &Command{File: r, Path: f.Path, SHA256: d, Privileged: f.Privileged()}, nil
+}

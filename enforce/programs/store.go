@@ -1,0 +1,247 @@
+//go:build linux
+
+package programs
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+)
+
+// Store keeps copies of programs by digest in a directory of mode 0700 that
+// the governed side must not reach, and the digests of files by identity. Safe
+// for concurrent use by goroutines and by processes.
+type Store struct {
+	dir   string
+	dirfd *os.File
+
+	mu       sync.Mutex
+	cache    map[inode]entry
+	changed  bool
+	inflight map[inode]*sync.Mutex
+}
+
+// Copy is a program in the store. Its digest is of its own bytes.
+type Copy struct {
+	Digest exeq.Digest
+	// Path is where it lies, outside; File holds it open for reading.
+	Path string
+	File *os.File
+}
+
+// OpenStore opens or makes the store in dir. It refuses a directory that
+// others can enter and one on a noexec mount, where no copy could run.
+func OpenStore(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("programs: store: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("programs: store: %w", err)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("programs: store %s: %w", dir, err)
+	}
+	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir), cache: map[inode]entry{}, inflight: map[inode]*sync.Mutex{}}
+	if err := s.check(); err != nil {
+		s.dirfd.Close()
+		return nil, err
+	}
+	s.loadCache()
+	return s, nil
+}
+
+func (s *Store) check() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(s.dirfd.Fd()), &st); err != nil {
+		return fmt.Errorf("programs: store: %w", err)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("programs: store %s: want mode 0700 and owner %d, has %#o and %d", s.dir, os.Geteuid(), st.Mode&0o7777, st.Uid)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(s.dirfd.Fd()), &fs); err != nil {
+		return fmt.Errorf("programs: store: %w", err)
+	}
+	if fs.Flags&unix.ST_NOEXEC != 0 {
+		return fmt.Errorf("programs: store %s: on a noexec mount, nothing in it can run; use another --state directory", s.dir)
+	}
+	return nil
+}
+
+// Close saves the digests. Copies that it gave out stay open.
+func (s *Store) Close() error {
+	err := s.saveCache()
+	return errors.Join(err, s.dirfd.Close())
+}
+
+// Digest gives the SHA-256 of f's bytes, from the cache if f's identity is in
+// it and was settled when they were read. Unless the file cannot be written by
+// anybody, it says what the file held a moment ago: run a copy (Put), not it.
+func (s *Store) Digest(f *File) (exeq.Digest, error) {
+	lock := s.lock(f.ID)
+	lock.Lock()
+	defer lock.Unlock()
+	return s.digest(f)
+}
+
+func (s *Store) digest(f *File) (exeq.Digest, error) {
+	if d, ok := s.cached(f.ID); ok {
+		return d, nil
+	}
+	r, err := f.Open()
+	if err != nil {
+		return exeq.Digest{}, err
+	}
+	defer r.Close()
+	d, id, settled, err := hash(r)
+	if err == nil && settled {
+		s.remember(id, d)
+	}
+	return d, err
+}
+
+// Put copies f into the store and gives the copy. If f's identity and its copy
+// are known nothing is read.
+func (s *Store) Put(f *File) (*Copy, error) {
+	lock := s.lock(f.ID)
+	lock.Lock()
+	defer lock.Unlock()
+	if d, ok := s.cached(f.ID); ok {
+		if c, err := s.Get(d); err == nil {
+			return c, nil
+		}
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return s.put(r)
+}
+
+// Get gives the copy with a digest; the error wraps fs.ErrNotExist if there is
+// none, or none that still has that digest.
+func (s *Store) Get(d exeq.Digest) (*Copy, error) {
+	name := d.String()
+	fd, err := unix.Openat(int(s.dirfd.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("programs: store: %w", &os.PathError{Op: "open", Path: name, Err: err})
+	}
+	c := &Copy{Digest: d, Path: filepath.Join(s.dir, name), File: os.NewFile(uintptr(fd), name)}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		c.File.Close()
+		return nil, fmt.Errorf("programs: store: %w", err)
+	}
+	got, ok := s.cached(identityOf(&st))
+	if !ok {
+		var id Identity
+		var settled bool
+		if got, id, settled, err = hash(c.File); err == nil && settled {
+			s.remember(id, got)
+		}
+	}
+	if err == nil && got != d {
+		// Damaged: out with it, the caller makes it again.
+		unix.Unlinkat(int(s.dirfd.Fd()), name, 0)
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		c.File.Close()
+		return nil, fmt.Errorf("programs: store: copy %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// put makes the copy first and hashes the copy second.
+func (s *Store) put(r *os.File) (*Copy, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("programs: stat: %w", err)
+	}
+	before := identityOf(&st)
+	if st.Size > exeq.MaxProgramBytes {
+		return nil, fmt.Errorf("programs: %s: %d bytes are over the limit of %d for a program", r.Name(), st.Size, int64(exeq.MaxProgramBytes))
+	}
+	began := time.Now()
+	tmp, err := os.CreateTemp(s.dir, "new-*")
+	if err != nil {
+		return nil, fmt.Errorf("programs: store: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if err := copyBytes(tmp, r); err != nil {
+		return nil, fmt.Errorf("programs: store: copy of %s: %w", r.Name(), err)
+	}
+	times := []unix.Timespec{unix.NsecToTimespec(st.Mtim.Nano()), unix.NsecToTimespec(st.Mtim.Nano())}
+	if err := futimens(int(tmp.Fd()), times); err != nil {
+		return nil, fmt.Errorf("programs: store: times: %w", err)
+	}
+	if err := tmp.Chmod(os.FileMode(st.Mode & 0o555)); err != nil {
+		return nil, fmt.Errorf("programs: store: mode: %w", err)
+	}
+	d, _, _, err := hash(tmp)
+	if err != nil {
+		return nil, err
+	}
+	// The original is known by this digest only if it stood still meanwhile.
+	if err := unix.Fstat(int(r.Fd()), &st); err == nil && identityOf(&st) == before && settled(before, began) {
+		s.remember(before, d)
+	}
+	if err := os.Rename(tmp.Name(), filepath.Join(s.dir, d.String())); err != nil {
+		return nil, fmt.Errorf("programs: store: %w", err)
+	}
+	tmp.Close() // no descriptor of ours may still write: execve answers ETXTBSY
+	return s.Get(d)
+}
+
+// copyBytes shares the blocks where the file system can, else lets the kernel
+// copy, else copies.
+func copyBytes(dst, src *os.File) error {
+	if err := unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())); err == nil {
+		return nil
+	}
+	if _, err := src.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	n, err := io.Copy(dst, io.LimitReader(src, exeq.MaxProgramBytes+1))
+	if err == nil && n > exeq.MaxProgramBytes {
+		err = fmt.Errorf("grew over the limit of %d bytes", int64(exeq.MaxProgramBytes))
+	}
+	return err
+}
+
+func futimens(fd int, ts []unix.Timespec) error {
+	return unix.UtimesNanoAt(unix.AT_FDCWD, fdPath(fd), ts, 0)
+}
+
+// hash reads f from the start. settled says that the identity may stand for
+// the digest: it did not change while reading, and it is old enough.
+func hash(f *os.File) (d exeq.Digest, id Identity, ok bool, err error) {
+	var a, b unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &a); err != nil {
+		return d, id, false, fmt.Errorf("programs: stat: %w", err)
+	}
+	began := time.Now()
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, io.NewSectionReader(f, 0, 1<<62), make([]byte, 256<<10)); err != nil {
+		return d, id, false, fmt.Errorf("programs: read %s: %w", f.Name(), err)
+	}
+	if err := unix.Fstat(int(f.Fd()), &b); err != nil {
+		return d, id, false, fmt.Errorf("programs: stat: %w", err)
+	}
+	h.Sum(d[:0])
+	id = identityOf(&b)
+	return d, id, identityOf(&a) == id && settled(id, began), nil
+}
