@@ -76,26 +76,26 @@ func (x *Execution) denied(ctx context.Context, a Activity, d Decision, why stri
 	return Ruling{Decision: d, Message: msg}
 }
 
-// permittedActivity counts an allowed activity. One that sets labels is on
-// record, and the labels in the session, before it returns.
+// permittedActivity counts an allowed activity. One that sets a label which
+// the session did not hold is on record before it returns.
 func (x *Execution) permittedActivity(ctx context.Context, a Activity, d Decision) error {
 	e := ActivityEntry{Time: At(time.Now()), Activity: a, Verdict: d.Verdict, Policies: d.Policies, Labels: d.Labels}
-	if len(d.Labels) == 0 {
+	x.mu.Lock()
+	labels := union(x.session.Labels, d.Labels)
+	grown := len(labels) > len(x.session.Labels)
+	x.session.Labels = labels
+	if grown {
+		x.count(a.Action)
+	}
+	x.mu.Unlock()
+	if !grown {
 		x.note(e)
 		return nil
 	}
-	x.mu.Lock()
-	before := len(x.session.Labels)
-	x.session.Labels = union(x.session.Labels, d.Labels)
-	x.count(a.Action)
-	grown := len(x.session.Labels) > before
-	x.mu.Unlock()
 	if err := x.activities(ctx, []ActivityEntry{e}, d.Verdict, d.Policies); err != nil {
 		return err
 	}
-	if grown {
-		x.recheck()
-	}
+	x.recheck()
 	return nil
 }
 

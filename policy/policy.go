@@ -13,15 +13,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/cedar-policy/cedar-go/types"
 
 	"github.com/exeq/exeq"
 )
 
 // Set is one loaded policy set. The zero value denies everything.
 type Set struct {
-	source *Source
-	digest exeq.Digest
+	source    *Source
+	digest    exeq.Digest
+	settings  *Settings
+	directory *directory
+	rules     []*rule // sorted by id
+	index     index
+	named     map[types.EntityUID]bool // places that literals name
 }
 
 var _ exeq.Decider = (*Set)(nil)
@@ -29,7 +37,12 @@ var _ exeq.Decider = (*Set)(nil)
 // Load validates a source and makes a set of it. The error is a [*CheckError]
 // that lists every problem; a set with any problem never becomes active.
 func Load(src *Source) (*Set, error) {
-	return nil, errors.New("policy: not loaded")
+	s, problems := build(src)
+	if slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning }) {
+		return nil, &CheckError{problems}
+	}
+	s.index, s.named = buildIndex(s.rules), namedPlaces(s.rules)
+	return s, nil
 }
 
 // LoadDir loads the set in a directory or a single .cedar file.
@@ -41,25 +54,52 @@ func LoadDir(path string) (*Set, error) {
 	return Load(src)
 }
 
+// Check lists every problem of a source, sorted by file and line. Load
+// succeeds if none is there but warnings.
+func Check(src *Source) []Problem {
+	_, problems := build(src)
+	return problems
+}
+
 // Source is what the set was loaded from.
 func (s *Set) Source() *Source { return s.source }
 
 // PolicySet is the digest of the set.
 func (s *Set) PolicySet() exeq.Digest { return s.digest }
 
-// Decide implements [exeq.Decider].
+// Decide implements [exeq.Decider]. A request that is not well formed gives
+// an error beside the denial; one that is well formed and names what the set
+// does not know is denied.
 func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exeq.Decision, error) {
-	return exeq.Decision{Verdict: exeq.Deny, PolicySet: s.digest}, errors.New("policy: not loaded")
+	denied := exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}
+	if err := ctx.Err(); err != nil {
+		return denied, err
+	}
+	if err := validRequest(r, in); err != nil {
+		denied.Reason = "denied: " + err.Error()
+		return denied, fmt.Errorf("policy: %w", err)
+	}
+	if len(s.rules) == 0 {
+		denied.Reason = "denied: no policy set is loaded"
+		return denied, nil
+	}
+	q, err := s.newQuery(r, in)
+	if err != nil {
+		denied.Reason = "denied: " + err.Error()
+		return denied, nil
+	}
+	d, o, why := q.decide()
+	d.Reason = q.reason(&d, &o, why)
+	return d, nil
 }
 
-// Compile implements [exeq.Decider].
-func (s *Set) Compile(ctx context.Context, r *exeq.Request, in *exeq.Inputs, d exeq.Decision) (*exeq.Rights, error) {
-	return nil, errors.New("policy: not loaded")
+// validRequest is what must hold before anything is looked up.
+func validRequest(r *exeq.Request, in *exeq.Inputs) error {
+	if r == nil || in == nil {
+		return errors.New("request or inputs are missing")
+	}
+	return r.Validate()
 }
-
-// Check lists every problem of a source, sorted by file and line; none means
-// that Load succeeds.
-func Check(src *Source) []Problem { return nil }
 
 // Problem is one reason why a source is not a policy set.
 type Problem struct {
@@ -70,6 +110,8 @@ type Problem struct {
 	Message string `json:"message"`
 	// Fix says what to write instead.
 	Fix string `json:"fix,omitempty"`
+	// Warning: the set loads all the same.
+	Warning bool `json:"warning,omitempty"`
 }
 
 // String gives "file:line:column: message (policy ID); fix".
@@ -82,7 +124,11 @@ func (p Problem) String() string {
 			fmt.Fprintf(&b, ":%d", p.Column)
 		}
 	}
-	b.WriteString(": " + p.Message)
+	b.WriteString(": ")
+	if p.Warning {
+		b.WriteString("warning: ")
+	}
+	b.WriteString(p.Message)
 	if p.Policy != "" {
 		fmt.Fprintf(&b, " (policy %s)", p.Policy)
 	}
@@ -101,35 +147,6 @@ func (e *CheckError) Error() string {
 		lines[i] = p.String()
 	}
 	return "policy set refused:\n" + strings.Join(lines, "\n")
-}
-
-// Explanation says why a decision fell as it did.
-type Explanation struct {
-	Decision exeq.Decision `json:"decision"`
-	Reason   string        `json:"reason"`
-	// Rules are the policies whose scope matches the request, sorted by id.
-	Rules []Rule `json:"rules"`
-	// Changes says, one line each, what would change the verdict.
-	Changes []string `json:"changes,omitempty"`
-}
-
-// Rule is one policy in an explanation.
-type Rule struct {
-	ID        string `json:"id"`
-	Effect    string `json:"effect"` // permit or forbid
-	File      string `json:"file"`
-	Line      int    `json:"line"`
-	Text      string `json:"text"`
-	Satisfied bool   `json:"satisfied"`
-	// Determining: it is one of the decision's policies.
-	Determining bool   `json:"determining"`
-	Resolve     string `json:"resolve,omitempty"`
-	Error       string `json:"error,omitempty"`
-}
-
-// Explain decides again and says why.
-func (s *Set) Explain(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (*Explanation, error) {
-	return nil, errors.New("policy: not loaded")
 }
 
 // Recorded is one decision of the past.

@@ -1,0 +1,123 @@
+// Command exeq governs what autonomous systems execute: it decides, permits,
+// records, enforces and verifies one command, and checks the proof of it.
+//
+// Each subcommand has a file of its own; what they share is in standalone
+// (the parts of one installation) and in ui.go (how exeq speaks).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// command is one subcommand. Its run returns the exit status.
+type command struct {
+	name, args, short string
+	run               func(ctx context.Context, c *call) int
+}
+
+// call is one invocation of a subcommand.
+type call struct {
+	command
+	argv           []string
+	stdout, stderr io.Writer
+}
+
+func commands() []command {
+	return []command{
+		{"run", "[flags] -- COMMAND [ARG…]", "govern a command", run},
+		{"verify", "[flags] PROOF", "check a proof offline", verify},
+		{"proof", "[flags] EXECUTION", "write the proof of an execution", proofOf},
+		{"ps", "[flags]", "list executions", ps},
+		{"log", "[flags]", "show the record", logLeaves},
+		{"lineage", "[flags] [ID]", "show what caused what", lineage},
+		{"why", "[flags] ID", "explain a decision", why},
+		{"revoke", "[flags] ID", "end an execution now", revoke},
+		{"monitor", "[flags] [LOG]", "check a whole log", monitorLog},
+		{"policy", "check|test|replay|diff …", "work on policy", policyCommand},
+		{"learn", "[flags] -- COMMAND [ARG…]", "write the policy that a command needs", learn},
+		{"doctor", "[flags]", "say what this machine can enforce", doctor},
+		{"init", "[flags]", "create keys, log and starter policy", initialise},
+		{"trust", "export [flags]", "write the trust file of this installation", trust},
+		{"drain", "", "", drain}, // left behind by run; not for people
+	}
+}
+
+func main() {
+	os.Exit(dispatch(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func dispatch(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
+	if len(argv) == 0 {
+		usage(stderr)
+		return exitUsage
+	}
+	switch argv[0] {
+	case "help", "-h", "--help":
+		usage(stdout)
+		return 0
+	}
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == argv[0] })
+	if i < 0 {
+		fmt.Fprintf(stderr, "exeq: there is no command %q; see exeq help\n", argv[0])
+		return exitUsage
+	}
+	return all[i].run(ctx, &call{all[i], argv[1:], stdout, stderr})
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "exeq: no authorization, no execution\n\n")
+	for _, c := range commands() {
+		if c.short != "" {
+			fmt.Fprintf(w, "  exeq %-8s %-27s %s\n", c.name, c.args, c.short)
+		}
+	}
+	fmt.Fprint(w, "\nexeq COMMAND -h tells the flags. State: --state, else $EXEQ_STATE, else $XDG_STATE_HOME/exeq.\n")
+}
+
+// flags parses the call's flags; ok is false when it has already answered.
+func (c *call) flags(define func(*flag.FlagSet)) (fs *flag.FlagSet, status int, ok bool) {
+	fs = flag.NewFlagSet("exeq "+c.name, flag.ContinueOnError)
+	fs.SetOutput(c.stderr)
+	fs.Usage = func() {
+		fmt.Fprintf(c.stderr, "usage: exeq %s %s\n", c.name, c.args)
+		fs.PrintDefaults()
+	}
+	define(fs)
+	switch err := fs.Parse(c.argv); {
+	case errors.Is(err, flag.ErrHelp):
+		return fs, 0, false
+	case err != nil:
+		return fs, exitUsage, false
+	}
+	return fs, 0, true
+}
+
+// misuse reports wrong arguments.
+func (c *call) misuse(format string, args ...any) int {
+	fmt.Fprintf(c.stderr, "exeq %s: %s\nusage: exeq %s %s\n", c.name, fmt.Sprintf(format, args...), c.name, c.args)
+	return exitUsage
+}
+
+// fail reports that the command could not do its work.
+func (c *call) fail(err error) int {
+	fmt.Fprintf(c.stderr, "exeq %s: %s\n", c.name, strings.TrimSpace(err.Error()))
+	return exitFailed
+}
+
+// Exit statuses. run and verify have their own beside these.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+
+	exitExeqFailed = 125 // run: Exeq itself failed and nothing ran
+	exitDenied     = 126 // run: policy denied
+	exitKilled     = 137 // run: revoked or lapsed
+)

@@ -1,0 +1,77 @@
+package standalone
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/policy"
+)
+
+// policies is the exeq.PolicySource of one installation: a directory or file
+// that is read again when it changes. A set becomes active only when it
+// validates and its activation is on record.
+type policies struct {
+	path     string
+	activate func(context.Context, *policy.Set) error
+	say      func(string)
+
+	mu     sync.Mutex
+	stamp  string
+	active *policy.Set
+}
+
+// Active implements exeq.PolicySource. A candidate that does not validate is
+// said once and leaves the active set in force.
+func (p *policies) Active(ctx context.Context) (exeq.Decider, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stamp, err := stampOf(p.path)
+	if err == nil && stamp == p.stamp && p.active != nil {
+		return p.active, nil
+	}
+	var set *policy.Set
+	if err == nil {
+		set, err = policy.LoadDir(p.path)
+	}
+	if err == nil && (p.active == nil || set.PolicySet() != p.active.PolicySet()) {
+		err = p.activate(ctx, set)
+	}
+	switch {
+	case err == nil:
+		p.stamp, p.active = stamp, set
+	case p.active == nil:
+		return nil, err
+	case stamp != p.stamp:
+		p.stamp = stamp
+		p.say(fmt.Sprintf("the policy in %s does not validate and does not become active: %v", p.path, err))
+	}
+	return p.active, nil
+}
+
+// stampOf changes when any file of the set does.
+func stampOf(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	files := []string{path}
+	if info.IsDir() {
+		if files, err = filepath.Glob(filepath.Join(path, "*")); err != nil {
+			return "", err
+		}
+	}
+	var b strings.Builder
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+	}
+	return b.String(), nil
+}

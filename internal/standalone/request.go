@@ -1,0 +1,89 @@
+package standalone
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"github.com/exeq/exeq"
+)
+
+// Who says on whose behalf something runs.
+type Who struct {
+	Agent  string // name given by --agent; "local" when empty
+	Intent string // what the caller says that it wants; claimed, never believed
+}
+
+// Place is where an execution works, resolved when it starts.
+type Place struct {
+	Workspace, Home, Tmp string // raw, absolute, symbolic links resolved
+}
+
+// FindPlace resolves the working directory as workspace, the user's home, and
+// tmp, a directory that the caller made for this execution.
+func FindPlace(tmp string) (Place, error) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return Place{}, fmt.Errorf("working directory: %w", err)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil || home == "" {
+		if u, uerr := user.LookupId(strconv.Itoa(os.Getuid())); uerr == nil {
+			home = u.HomeDir
+		}
+	}
+	p := Place{}
+	for _, x := range []struct {
+		to   *string
+		from string
+	}{{&p.Workspace, wd}, {&p.Home, home}, {&p.Tmp, tmp}} {
+		real, err := filepath.EvalSymlinks(x.from)
+		if err != nil {
+			// A home that does not exist grants nothing; a workspace must.
+			if x.to == &p.Home {
+				p.Home = "/nonexistent"
+				continue
+			}
+			return Place{}, err
+		}
+		if *x.to, err = filepath.Abs(real); err != nil {
+			return Place{}, err
+		}
+	}
+	return p, nil
+}
+
+// Request describes the start of a command: program is its resolved absolute
+// path, raw, and digest that of the open file's bytes.
+func Request(who Who, at Place, program string, digest exeq.Digest, argv []string) *exeq.Request {
+	agent := who.Agent
+	if agent == "" {
+		agent = "local"
+	}
+	name := strconv.Itoa(os.Getuid())
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	encoded := make([]string, len(argv))
+	for i, a := range argv {
+		encoded[i] = exeq.EncodeBytes(a)
+	}
+	r := &exeq.Request{
+		Subject:    exeq.Entity{Type: "Agent", ID: agent},
+		OnBehalfOf: []exeq.Entity{{Type: "User", ID: name}},
+		Action:     exeq.ActionRun,
+		Resource:   exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(program), SHA256: digest},
+		Argv:       encoded,
+		Dir:        exeq.EncodeBytes(at.Workspace),
+		Context: exeq.Context{
+			Workspace: exeq.EncodeBytes(at.Workspace), Home: exeq.EncodeBytes(at.Home), Tmp: exeq.EncodeBytes(at.Tmp),
+			Command: exeq.CommandLine(encoded),
+		},
+	}
+	if who.Intent != "" {
+		r.Context.Claimed = map[string]string{"intent": who.Intent}
+	}
+	return r
+}
