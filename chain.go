@@ -10,7 +10,7 @@ import (
 
 // append records the next leaf of the execution's chain. When it fails the
 // chain ends there: nothing may follow a leaf whose fate is unknown.
-func (x *Execution) append(ctx context.Context, kind Kind, b LeafBody, private map[string]any, key Signer) (*Promise, error) {
+func (x *Execution) append(ctx context.Context, kind Kind, b LeafBody, private map[string]any, key Signer) (*PermitRecord, error) {
 	x.chain.Lock()
 	defer x.chain.Unlock()
 	if x.seq < 0 {
@@ -31,11 +31,17 @@ func (x *Execution) append(ctx context.Context, kind Kind, b LeafBody, private m
 	}
 	x.seq++
 	x.prev = LeafHash(e.Bytes)
-	return &promises[0], nil
+	on := &PermitRecord{Leaf: e.Bytes, Promise: promises[0]}
+	for _, d := range e.Disclosures {
+		if d.Field == "permit" {
+			on.Permit = d
+		}
+	}
+	return on, nil
 }
 
 // permitted records the permit with its decision in one leaf.
-func (x *Execution) permitted(ctx context.Context, d Decision) (*Promise, error) {
+func (x *Execution) permitted(ctx context.Context, d Decision) (*PermitRecord, error) {
 	return x.append(ctx, KindPermit, LeafBody{Verdict: d.Verdict, Policies: d.Policies}, map[string]any{
 		"permit": string(x.permit.Envelope), "request": x.Request, "inputs": &x.inputs,
 		"decision": d, "policySet": d.PolicySet, "rights": x.permit.Body.RightsDigest,

@@ -60,14 +60,14 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 
 	// Permit, then record: the permit is inert until its leaf is durable and
 	// a place in the log is promised.
-	promise, err := g.permit(ctx, x, d)
+	on, err := g.permit(ctx, x, d)
 	if err != nil {
 		return out, g.fail(x, err)
 	}
 
 	// Enforce: the enforcing side checks for itself and burns the nonce; the
 	// start is on record before the workload is released.
-	if err := g.Admitter.Admit(ctx, x.permit, promise, l.Request, x.rights); err != nil {
+	if err := g.Admitter.Admit(ctx, x.permit, on, l.Request, x.rights); err != nil {
 		x.refuse(ctx, d, err)
 		return out, g.fail(x, err)
 	}
@@ -131,19 +131,19 @@ func (g *Governor) decide(ctx context.Context, x *Execution) (Decision, error) {
 }
 
 // permit issues and records; only then may the permit leave.
-func (g *Governor) permit(ctx context.Context, x *Execution, d Decision) (*Promise, error) {
+func (g *Governor) permit(ctx context.Context, x *Execution, d Decision) (*PermitRecord, error) {
 	p, err := g.Issuer.Issue(x.ID, x.Request, &x.inputs, &d, x.rights, x.Parent)
 	if err != nil {
 		return nil, err
 	}
 	x.permit = p
 	x.move(Permitted)
-	promise, err := x.permitted(ctx, d)
+	on, err := x.permitted(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	x.move(Recorded)
-	return promise, nil
+	return on, nil
 }
 
 // fail ends a flow in which nothing ran.

@@ -101,7 +101,7 @@ func (r *rig) Record(_ context.Context, es ...Entry) ([]Promise, error) {
 	}
 	return make([]Promise, len(es)), nil
 }
-func (r *rig) Admit(context.Context, *Permit, *Promise, *Request, *Rights) error {
+func (r *rig) Admit(context.Context, *Permit, *PermitRecord, *Request, *Rights) error {
 	r.note("admit")
 	return r.admitErr
 }

@@ -177,11 +177,11 @@ func (r Revocation) Signable() ([]byte, error) {
 // Admitter is the enforcing side's check of a permit before anything happens.
 //
 // Admit recomputes the action digest from r and the rights digest from rights,
-// verifies signature, promise, audience and window, and burns the nonce
-// durably; only then does it return nil. Each refusal wraps [ErrPermit] (a
+// verifies signature, record (the leaf commits to this permit and is promised
+// under the promise key), audience and window, and burns the nonce durably; only then does it return nil. Each refusal wraps [ErrPermit] (a
 // second use [ErrReplayed]) and is recorded by the caller.
 type Admitter interface {
-	Admit(ctx context.Context, p *Permit, promise *Promise, r *Request, rights *Rights) error
+	Admit(ctx context.Context, p *Permit, on *PermitRecord, r *Request, rights *Rights) error
 	// CheckRenewal verifies a renewal for one permit; sequences only rise.
 	CheckRenewal(permit string) func(Renewal) error
 }

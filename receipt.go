@@ -15,6 +15,15 @@ type Promise struct {
 	Path  []Digest `json:"path"`  // RFC 6962 inclusion path in the batch
 }
 
+// PermitRecord is what an enforcing side needs to see that a permit is on record:
+// the exact bytes of its leaf, the promise of a place in the log, and the
+// opening of the leaf's commitment to the permit.
+type PermitRecord struct {
+	Leaf    []byte     `json:"leaf"`
+	Promise Promise    `json:"promise"`
+	Permit  Disclosure `json:"permit"` // field "permit": the envelope as a string
+}
+
 // Receipt proves that a leaf is in the log: a C2SP tlog-proof@v1 as text,
 // checkpoint (with its cosignatures) included.
 type Receipt struct {
