@@ -1,0 +1,1 @@
+// Lets Go accept function declarations without a body (go:linkname).
