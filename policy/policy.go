@@ -196,10 +196,6 @@ type CaseResult struct {
 // for their form. The error is about unreadable input, not a failing case.
 func TestDir(path string) ([]CaseResult, error) { return nil, errors.New("policy: not loaded") }
 
-// Starter is the set that first use installs: a coding agent may work in its
-// workspace and little else.
-func Starter() *Source { return &Source{} }
-
 // Learn makes the least-privilege set under which everything observed would
 // be allowed. r is the request that started the observed execution.
 func Learn(observed []exeq.Activity, r *exeq.Request) (*Source, error) {

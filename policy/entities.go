@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cedar-policy/cedar-go/types"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/canon"
+)
+
+// directory knows the principals of a set. A Cedar policy about a team says
+// nothing about an agent that is not known to be in it, so a forbid would fail
+// open; that is why an unknown principal is refused before evaluation.
+type directory struct {
+	// listed: the set has an entities.json, and only what it lists exists.
+	// Without one no policy can name a team, and any agent or user stands for
+	// itself.
+	listed bool
+	known  map[types.EntityUID]*principal
+}
+
+// principal is a User or Agent with everything that it is in, itself first.
+type principal struct {
+	uid       types.EntityUID
+	ancestors []types.EntityUID
+	entity    types.Entity
+}
+
+// entityJSON is one element of entities.json, in Cedar's own JSON form.
+type entityJSON struct {
+	UID     exeq.Entity       `json:"uid"`
+	Parents []exeq.Entity     `json:"parents"`
+	Attrs   map[string]string `json:"attrs,omitempty"` // must be empty
+}
+
+// decodeEntities reads entities.json strictly.
+func decodeEntities(text string) (*directory, error) {
+	var list []entityJSON
+	if err := canon.Decode([]byte(text), &list, canon.Limits{Bytes: exeq.MaxConfigBytes, Depth: exeq.MaxDepth}); err != nil {
+		return nil, err
+	}
+	d := &directory{listed: true, known: make(map[types.EntityUID]*principal, len(list))}
+	parents := map[types.EntityUID][]types.EntityUID{}
+	for i, e := range list {
+		uid, err := directoryUID(e.UID)
+		if err != nil {
+			return nil, fmt.Errorf("[%d].uid: %w", i, err)
+		}
+		if len(e.Attrs) > 0 {
+			return nil, fmt.Errorf("[%d].attrs: %s has no attributes", i, uid)
+		}
+		if _, dup := parents[uid]; dup {
+			return nil, fmt.Errorf("[%d].uid: %s is listed twice", i, uid)
+		}
+		parents[uid] = []types.EntityUID{}
+		for j, p := range e.Parents {
+			puid, err := directoryUID(p)
+			if err != nil {
+				return nil, fmt.Errorf("[%d].parents[%d]: %w", i, j, err)
+			}
+			if uid.Type == typeNode || puid.Type != typeTeam {
+				return nil, fmt.Errorf("[%d].parents[%d]: %s cannot be in %s (users, agents and teams are in teams)", i, j, uid, puid)
+			}
+			parents[uid] = append(parents[uid], puid)
+		}
+	}
+	for _, uid := range slices.SortedFunc(maps.Keys(parents), compareUID) {
+		for _, p := range parents[uid] {
+			if _, ok := parents[p]; !ok {
+				return nil, fmt.Errorf("%s is in %s, which is not listed", uid, p)
+			}
+		}
+		p := &principal{uid: uid, ancestors: closure(uid, parents)}
+		if p.ancestors == nil {
+			return nil, fmt.Errorf("%s is in itself", uid)
+		}
+		p.entity = types.Entity{UID: uid, Parents: types.NewEntityUIDSet(p.ancestors[1:]...)}
+		d.known[uid] = p
+	}
+	return d, nil
+}
+
+// closure gives uid and everything above it; nil where it is above itself.
+func closure(uid types.EntityUID, parents map[types.EntityUID][]types.EntityUID) []types.EntityUID {
+	seen := map[types.EntityUID]bool{uid: true}
+	out := []types.EntityUID{uid}
+	for i := 0; i < len(out); i++ {
+		for _, p := range parents[out[i]] {
+			if p == uid {
+				return nil
+			}
+			if !seen[p] {
+				seen[p] = true
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+func compareUID(a, b types.EntityUID) int {
+	if a.Type != b.Type {
+		if a.Type < b.Type {
+			return -1
+		}
+		return 1
+	}
+	switch {
+	case a.ID < b.ID:
+		return -1
+	case a.ID > b.ID:
+		return 1
+	}
+	return 0
+}
+
+// directoryTypes are the types that entities.json may list, by either name.
+var directoryTypes = map[string]types.EntityType{
+	"User": typeUser, "Agent": typeAgent, "Team": typeTeam, "Node": typeNode,
+	string(typeUser): typeUser, string(typeAgent): typeAgent, string(typeTeam): typeTeam, string(typeNode): typeNode,
+}
+
+func directoryUID(e exeq.Entity) (types.EntityUID, error) {
+	t, ok := directoryTypes[e.Type]
+	if !ok {
+		return types.EntityUID{}, fmt.Errorf("unknown type %q (want Exeq::User, Agent, Team or Node)", e.Type)
+	}
+	if e.ID == "" || exeq.EncodeBytes(e.ID) != e.ID {
+		return types.EntityUID{}, fmt.Errorf("%s %q: an id is printable text", e.Type, e.ID)
+	}
+	return types.NewEntityUID(t, types.String(e.ID)), nil
+}
+
+// find gives the principal of a request, or why it is refused.
+func (d *directory) find(e exeq.Entity) (*principal, error) {
+	var t types.EntityType
+	switch e.Type {
+	case "Agent":
+		t = typeAgent
+	case "User":
+		t = typeUser
+	default:
+		return nil, fmt.Errorf("a %q cannot ask: principals are agents and users", e.Type)
+	}
+	uid := types.EntityUID{Type: t, ID: types.String(e.ID)}
+	if p, ok := d.known[uid]; ok {
+		return p, nil
+	}
+	if d.listed {
+		return nil, fmt.Errorf("%s %q is not listed in %s", e.Type, e.ID, EntitiesFile)
+	}
+	if e.ID == "" || exeq.EncodeBytes(e.ID) != e.ID {
+		return nil, fmt.Errorf("%s %q: an id is printable text", e.Type, e.ID)
+	}
+	return &principal{uid: uid, ancestors: []types.EntityUID{uid}, entity: types.Entity{UID: uid}}, nil
+}
+
+// has reports whether a policy may name the entity.
+func (d *directory) has(uid types.EntityUID) bool {
+	if _, ok := d.known[uid]; ok {
+		return true
+	}
+	return !d.listed && uid.Type != typeTeam && uid.Type != typeNode
+}

@@ -1,0 +1,222 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/exeq/exeq"
+)
+
+// reason says in words why a decision fell as it did, and on a denial the one
+// line that would allow it.
+func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
+	what := q.request.Action + " " + string(q.resource.ID)
+	switch why {
+	case byError:
+		return fmt.Sprintf("denied: %s: policy %s could not be evaluated", what, quoteAll(d.Policies))
+	case byForbid:
+		r := firstFinal(o.forbids)
+		return fmt.Sprintf("denied: %s: policy %s (%s:%d) forbids it; to allow it add there: unless { %s }",
+			what, quoteAll(d.Policies), r.file, r.line, q.exactly())
+	case byNothing:
+		return fmt.Sprintf("denied: %s: no policy permits it; to allow it add: %s", what, q.permitLine())
+	case byObligation:
+		return fmt.Sprintf("denied: %s: the obligations of %s contradict one another; make them agree", what, quoteAll(ids(o.permits)))
+	case byNeed:
+		return fmt.Sprintf("not yet: %s: policy %s waits for %s", what, quoteAll(d.Policies), strings.Join(d.Needs, " and "))
+	}
+	if d.Verdict == exeq.Modify {
+		return "allowed by " + quoteAll(d.Policies) + " with " + strings.Join(d.Obligations, ", ")
+	}
+	return "allowed by " + quoteAll(d.Policies)
+}
+
+func firstFinal(forbids []*rule) *rule {
+	for _, r := range forbids {
+		if r.resolve == "" {
+			return r
+		}
+	}
+	return forbids[0]
+}
+
+func quoteAll(ids []string) string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = `"` + id + `"`
+	}
+	return strings.Join(out, ", ")
+}
+
+// written gives the resource the way a policy should name it: relative to
+// workspace, home or tmp where it lies there.
+func (q *query) written() string {
+	id := string(q.resource.ID)
+	if q.action.class != classPath && q.action.class != classProgram {
+		return q.resource.String()
+	}
+	c := &q.request.Context
+	for _, at := range []struct{ name, dir string }{{"Workspace", c.Workspace}, {"Tmp", c.Tmp}, {"Home", c.Home}} {
+		if rel, ok := relative(at.dir, id); ok && at.dir != "/" {
+			return fmt.Sprintf("Exeq::%s::%s", at.name, cedarString(rel))
+		}
+	}
+	return "Exeq::Path::" + cedarString(id)
+}
+
+// exactly is the condition that singles this resource out.
+func (q *query) exactly() string {
+	if q.action.class == classPath || q.action.class == classProgram {
+		return "resource in " + q.written()
+	}
+	return "resource == " + q.written()
+}
+
+// permitLine is the whole policy that would permit exactly this.
+func (q *query) permitLine() string {
+	return fmt.Sprintf(`@id("%s-%s") permit(principal, action == %s, %s);`,
+		q.action.name, q.slug(), q.action.uid, q.exactly())
+}
+
+// slug makes the resource's last part usable in an id.
+func (q *query) slug() string {
+	id := strings.TrimRight(string(q.resource.ID), "/")
+	if q.action.class != classEndpoint {
+		id = id[strings.LastIndexByte(id, '/')+1:]
+	}
+	s := strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, id), "-")
+	return s[:min(len(s), 40)]
+}
+
+// cedarString quotes text that EncodeBytes has made printable.
+func cedarString(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// Explanation says why a decision fell as it did.
+type Explanation struct {
+	Decision exeq.Decision `json:"decision"`
+	Reason   string        `json:"reason"`
+	// Rules are the policies whose scope matches the request, sorted by id.
+	Rules []Rule `json:"rules"`
+	// Changes says, one line each, what would change the verdict.
+	Changes []string `json:"changes,omitempty"`
+}
+
+// Rule is one policy in an explanation.
+type Rule struct {
+	ID        string `json:"id"`
+	Effect    string `json:"effect"` // permit or forbid
+	File      string `json:"file"`
+	Line      int    `json:"line"`
+	Text      string `json:"text"`
+	Satisfied bool   `json:"satisfied"`
+	// Determining: it is one of the decision's policies.
+	Determining bool   `json:"determining"`
+	Resolve     string `json:"resolve,omitempty"`
+	Error       string `json:"error,omitempty"`
+}
+
+// Explain decides again and says why. The error is that of Decide.
+func (s *Set) Explain(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (*Explanation, error) {
+	d, err := s.Decide(ctx, r, in)
+	e := &Explanation{Decision: d, Reason: d.Reason, Rules: []Rule{}}
+	if err != nil {
+		return e, err
+	}
+	q, err := s.newQuery(r, in)
+	if err != nil || len(s.rules) == 0 {
+		return e, nil // denied before any rule was looked at; Reason says why
+	}
+	_, o, why := q.decide()
+	for _, i := range q.found {
+		e.Rules = append(e.Rules, q.explainRule(s.rules[i], &d))
+	}
+	e.Changes = q.changes(&d, &o, why)
+	return e, nil
+}
+
+func (q *query) explainRule(r *rule, d *exeq.Decision) Rule {
+	out := Rule{ID: r.id, Effect: r.effect(), File: r.file, Line: r.line, Text: r.text, Resolve: r.resolve,
+		Determining: slices.Contains(d.Policies, r.id)}
+	ok, err := q.holds(r.cond)
+	out.Satisfied = ok
+	if err != nil {
+		out.Error = err.Error()
+	}
+	return out
+}
+
+func (r *rule) effect() string {
+	if r.permit {
+		return "permit"
+	}
+	return "forbid"
+}
+
+// changes lists what would change the verdict.
+func (q *query) changes(d *exeq.Decision, o *outcome, why cause) (out []string) {
+	switch why {
+	case byError:
+		for _, r := range o.errors {
+			out = append(out, fmt.Sprintf("repair policy %q (%s:%d): it could not be evaluated, and any doubt denies", r.id, r.file, r.line))
+		}
+	case byForbid:
+		for _, r := range o.forbids {
+			if r.resolve == "" {
+				out = append(out, fmt.Sprintf("policy %q (%s:%d): add unless { %s }", r.id, r.file, r.line, q.exactly()))
+			}
+		}
+		if len(o.permits) == 0 {
+			out = append(out, "and no policy permits it; add: "+q.permitLine())
+		}
+	case byNothing:
+		for _, i := range q.found {
+			if r := q.set.rules[i]; r.permit {
+				out = append(out, fmt.Sprintf("policy %q (%s:%d) permits it where its conditions hold", r.id, r.file, r.line))
+			}
+		}
+		out = append(out, "add: "+q.permitLine())
+	case byObligation:
+		for _, r := range o.permits {
+			if len(r.obligations) > 0 {
+				out = append(out, fmt.Sprintf("policy %q (%s:%d) asks for %s: make them agree", r.id, r.file, r.line, strings.Join(r.obligations, ", ")))
+			}
+		}
+	case byNeed:
+		for _, n := range d.Needs {
+			kind, what, _ := strings.Cut(n, ":")
+			if kind == "step_up" {
+				out = append(out, fmt.Sprintf("an approval by %q", what))
+			} else {
+				out = append(out, fmt.Sprintf("the context %q, from an authenticated source", what))
+			}
+		}
+	default:
+		for _, r := range o.permits {
+			line := fmt.Sprintf("without policy %q (%s:%d)", r.id, r.file, r.line)
+			if len(o.permits) > 1 {
+				line += " alone nothing changes: others permit it too"
+			} else {
+				line += " it would be denied"
+			}
+			out = append(out, line)
+		}
+		for _, i := range q.found {
+			if r := q.set.rules[i]; !r.permit && !slices.Contains(o.forbids, r) {
+				out = append(out, fmt.Sprintf("policy %q (%s:%d) forbids it where its conditions hold", r.id, r.file, r.line))
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,156 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+
+	"github.com/exeq/exeq"
+)
+
+// build makes a set of a source and lists every problem; the set is usable
+// only if there is none (warnings aside).
+func build(src *Source) (*Set, []Problem) {
+	s := &Set{source: src, settings: &Settings{floor: exeq.TierNested}, directory: &directory{}}
+	digest, err := src.Digest()
+	if err != nil {
+		return nil, []Problem{{File: "policy set", Message: err.Error()}}
+	}
+	s.digest = digest
+	var problems []Problem
+	if text, ok := src.Files[SettingsFile]; ok {
+		if s.settings, err = decodeSettings(text); err != nil {
+			problems = append(problems, Problem{File: SettingsFile, Message: err.Error(), Fix: "see docs/policy.md for its members"})
+		}
+	}
+	if text, ok := src.Files[EntitiesFile]; ok {
+		if s.directory, err = decodeEntities(text); err != nil {
+			problems = append(problems, Problem{File: EntitiesFile, Message: err.Error(), Fix: "see docs/policy.md for its form"})
+			s.directory = &directory{}
+		}
+	}
+	for _, name := range src.names() {
+		if strings.HasSuffix(name, cedarSuffix) {
+			rules, ps := parseRules(name, src.Files[name])
+			problems = append(append(problems, ps...), lintText(name, src.Files[name])...)
+			s.rules = append(s.rules, rules...)
+		}
+	}
+	if len(s.rules) == 0 && len(problems) == 0 {
+		problems = append(problems, Problem{File: "policy set", Message: "there is no policy in it", Fix: "an empty set permits nothing: write a permit in a .cedar file"})
+	}
+	if len(s.rules) > exeq.MaxPolicies {
+		return nil, append(problems, Problem{File: "policy set", Message: fmt.Sprintf("more than %d policies", exeq.MaxPolicies)})
+	}
+	problems = append(problems, s.checkRules()...)
+	slices.SortFunc(s.rules, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
+	sortProblems(problems)
+	return s, problems
+}
+
+// checkRules validates and lints each rule and finds ids used twice.
+func (s *Set) checkRules() (problems []Problem) {
+	seen := map[string]*rule{}
+	for _, r := range s.rules {
+		if first, dup := seen[r.id]; dup && r.id != "" {
+			problems = append(problems, r.problem(fmt.Sprintf("the id stands already at %s:%d", first.file, first.line), "give each policy an id of its own"))
+		}
+		seen[r.id] = r
+		r.actions = scopeActions(r.policy.Action)
+		ps := r.validate()
+		if len(ps) == 0 {
+			ps = r.lint(s.directory)
+		}
+		problems = append(problems, ps...)
+	}
+	return problems
+}
+
+// scopeActions expands an action scope to the leaf actions it covers.
+func scopeActions(s ast.IsActionScopeNode) []string {
+	var out []string
+	add := func(u types.EntityUID) {
+		if a, ok := vocabulary.actions[string(u.ID)]; ok && a.uid == u {
+			out = append(out, a.name)
+		}
+		out = append(out, vocabulary.groups[u]...)
+	}
+	switch t := s.(type) {
+	case ast.ScopeTypeAll:
+		return vocabulary.names
+	case ast.ScopeTypeEq:
+		if a, ok := vocabulary.actions[string(t.Entity.ID)]; ok && a.uid == t.Entity {
+			out = append(out, a.name)
+		}
+	case ast.ScopeTypeIn:
+		add(t.Entity)
+	case ast.ScopeTypeInSet:
+		for _, u := range t.Entities {
+			add(u)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// validate runs Cedar's strict validator; its error order is random, ours is not.
+func (r *rule) validate() (problems []Problem) {
+	err := vocabulary.validator.Policy("", r.policy)
+	if err == nil {
+		return nil
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if line != "" {
+			problems = append(problems, r.problem(line, validationFix(line)))
+		}
+	}
+	sortProblems(problems)
+	return slices.Compact(problems)
+}
+
+// validationFix says what to write, for the mistakes that people make.
+func validationFix(message string) string {
+	switch {
+	case strings.Contains(message, "applicable action"):
+		return "run and exec take an Exeq::Program, read and write an Exeq::Path, connect an Exeq::Endpoint, call_tool an Exeq::Tool; " +
+			"of places, resource in Exeq::Path, Exeq::Workspace, Exeq::Home or Exeq::Tmp"
+	case strings.Contains(message, "unrecognized action"):
+		return "the actions are " + strings.Join(vocabulary.names, ", ") + " and the group activity, as in Exeq::Action::\"read\""
+	case strings.Contains(message, "unrecognized entity type"):
+		return "the types are " + strings.Join(typeNames(), ", ")
+	case strings.Contains(message, "optional attribute"):
+		return "ask first, as in context.claimed has intent && context.claimed.intent == \"…\""
+	case strings.Contains(message, "not found"):
+		return "the context has " + strings.Join(contextNames(), ", ") + "; see docs/policy.md"
+	}
+	return "see docs/policy.md for the types of the schema"
+}
+
+func typeNames() []string {
+	var out []string
+	for t := range vocabulary.ancestors {
+		out = append(out, string(t))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func contextNames() []string {
+	var out []string
+	for k := range maps.Keys(contextKeys) {
+		out = append(out, string(k))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func sortProblems(ps []Problem) {
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, a.Column-b.Column, strings.Compare(a.Message, b.Message))
+	})
+}

@@ -1,0 +1,156 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+)
+
+// rule is one policy of a loaded set.
+type rule struct {
+	id           string
+	file         string
+	line, column int
+	text         string
+	permit       bool
+	policy       *ast.Policy
+	// full is the policy as written; cond its conditions alone, nil when it
+	// has none (then the scope decides).
+	full, cond *cedar.Policy
+	actions    []string // leaf actions that its scope covers, sorted
+
+	resolve     string   // "step_up:GROUP", "defer:WHAT" or ""
+	labels      []string // sorted
+	obligations []string // sorted
+
+	conjuncts []conjunct
+	uses      deps // of all conditions
+	// residue holds, for each class, the conditions that do not depend on
+	// what varies there; nil when none is left. See bound.go.
+	residue [numClasses]*cedar.Policy
+	varies  [numClasses]bool // some conjunct was left out of the residue
+}
+
+// parseRules parses one file of a set.
+func parseRules(file, text string) (rules []*rule, problems []Problem) {
+	stmts, problems := splitStatements(file, text)
+	for _, st := range stmts {
+		r := &rule{file: file, line: st.line, column: st.column, text: st.text}
+		list, err := cedar.NewPolicyListFromBytes(file, []byte(st.text))
+		if err != nil {
+			problems = append(problems, parseProblem(r, err))
+			continue
+		}
+		if len(list) != 1 {
+			problems = append(problems, r.problem("the statement holds no policy", "remove the stray ;"))
+			continue
+		}
+		r.full, r.policy = list[0], (*ast.Policy)(list[0].AST())
+		r.permit = r.policy.Effect == ast.EffectPermit
+		problems = append(problems, r.annotate()...)
+		r.analyse()
+		rules = append(rules, r)
+	}
+	return rules, problems
+}
+
+// problem makes a problem at the rule's place.
+func (r *rule) problem(message, fix string) Problem {
+	return Problem{File: r.file, Line: r.line, Column: r.column, Policy: r.id, Message: message, Fix: fix}
+}
+
+var errorPlace = regexp.MustCompile(`<input>:(\d+):(\d+):?\s*(.*)`)
+
+// parseProblem moves the parser's position from the statement to the file.
+func parseProblem(r *rule, err error) Problem {
+	p := r.problem(strings.TrimPrefix(err.Error(), "parser error: "), "")
+	if m := errorPlace.FindStringSubmatch(err.Error()); m != nil {
+		line, _ := strconv.Atoi(m[1])
+		col, _ := strconv.Atoi(m[2])
+		if line == 1 {
+			col += r.column - 1
+		}
+		p.Line, p.Column = r.line+line-1, col
+		p.Message = "does not parse: " + m[3]
+	}
+	p.Fix = "see docs/policy.md for the grammar and an example"
+	return p
+}
+
+var (
+	ruleName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+	shortName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+)
+
+// annotate reads the annotations; an unknown key, an empty value or a key on
+// the wrong effect would drop what its writer meant, so each is an error.
+func (r *rule) annotate() (problems []Problem) {
+	values := map[string]string{}
+	for _, a := range r.policy.Annotations {
+		values[string(a.Key)] = string(a.Value)
+	}
+	if id := values["id"]; ruleName.MatchString(id) {
+		r.id = id
+	}
+	bad := func(message, fix string) { problems = append(problems, r.problem(message, fix)) }
+	if _, ok := values["id"]; !ok {
+		bad("the policy has no @id", `write @id("short-name") above it`)
+	} else if r.id == "" {
+		bad(fmt.Sprintf("@id(%q) is not a name of letters, digits, '.', '_', '-' and '/'", values["id"]), `write for example @id("no-secrets")`)
+	}
+	for _, a := range r.policy.Annotations {
+		key, value := string(a.Key), string(a.Value)
+		switch key {
+		case "id":
+		case "resolve":
+			if r.permit {
+				bad("@resolve stands on a permit", "put it on a forbid: it says what lifts a denial")
+			} else if kind, what, _ := strings.Cut(value, ":"); (kind != "step_up" && kind != "defer") || !shortName.MatchString(what) {
+				bad(fmt.Sprintf("@resolve(%q) is neither step_up:GROUP nor defer:WHAT", value), `write for example @resolve("step_up:owners")`)
+			} else {
+				r.resolve = value
+			}
+		case "label":
+			if !r.permit {
+				bad("@label stands on a forbid", "put it on the permit whose use sets the label")
+				break
+			}
+			r.labels = splitNames(value)
+			for _, l := range r.labels {
+				if !shortName.MatchString(l) {
+					bad(fmt.Sprintf("@label(%q) is not a list of names", value), `write for example @label("pii,fin")`)
+					break
+				}
+			}
+		case "modify":
+			if !r.permit {
+				bad("@modify stands on a forbid", "put it on the permit that it modifies")
+				break
+			}
+			r.obligations = splitNames(value)
+			for _, o := range r.obligations {
+				if err := checkObligation(o); err != nil {
+					bad(fmt.Sprintf("@modify(%q): %v", value, err), "the obligations are "+knownObligations)
+				}
+			}
+		default:
+			bad(fmt.Sprintf("unknown annotation @%s", key), "the annotations are @id, @resolve, @label and @modify")
+		}
+	}
+	return problems
+}
+
+// splitNames gives the sorted distinct elements of a comma separated list.
+func splitNames(list string) []string {
+	var out []string
+	for n := range strings.SplitSeq(list, ",") {
+		out = append(out, strings.TrimSpace(n))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,102 @@
+package policy
+
+import (
+	_ "embed"
+	"maps"
+	"slices"
+
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+)
+
+// Schema is the Cedar schema that every policy is validated against.
+//
+//go:embed schema.cedarschema
+var Schema string
+
+const namespace = "Exeq::"
+
+const (
+	typeTeam       types.EntityType = namespace + "Team"
+	typeUser       types.EntityType = namespace + "User"
+	typeAgent      types.EntityType = namespace + "Agent"
+	typeNode       types.EntityType = namespace + "Node"
+	typeWorkspace  types.EntityType = namespace + "Workspace"
+	typeHome       types.EntityType = namespace + "Home"
+	typeTmp        types.EntityType = namespace + "Tmp"
+	typePath       types.EntityType = namespace + "Path"
+	typeProgram    types.EntityType = namespace + "Program"
+	typeDomain     types.EntityType = namespace + "Domain"
+	typeEndpoint   types.EntityType = namespace + "Endpoint"
+	typeToolServer types.EntityType = namespace + "ToolServer"
+	typeTool       types.EntityType = namespace + "Tool"
+	typeAction     types.EntityType = namespace + "Action"
+)
+
+// action is one leaf action of the schema.
+type action struct {
+	name     string
+	uid      types.EntityUID
+	resource types.EntityType
+	class    class
+	entity   types.Entity
+}
+
+var classOf = map[types.EntityType]class{
+	typePath: classPath, typeProgram: classProgram, typeEndpoint: classEndpoint, typeTool: classTool,
+}
+
+// vocabulary is the resolved schema with what is derived from it. It is
+// built once; the embedded text is part of the program, so a fault in it is a
+// programming error.
+var vocabulary = func() (v struct {
+	validator *validate.Validator
+	actions   map[string]*action // leaf actions by name
+	groups    map[types.EntityUID][]string
+	names     []string // of leaf actions, sorted
+	ancestors map[types.EntityType][]types.EntityType
+}) {
+	var s schema.Schema
+	if err := s.UnmarshalCedar([]byte(Schema)); err != nil {
+		panic(err)
+	}
+	rs, err := s.Resolve()
+	if err != nil {
+		panic(err)
+	}
+	v.validator = validate.New(rs, validate.WithStrict())
+	v.actions, v.groups = map[string]*action{}, map[types.EntityUID][]string{}
+	for uid, a := range rs.Actions {
+		if a.AppliesTo == nil {
+			continue
+		}
+		res := a.AppliesTo.Resources[0]
+		v.actions[string(uid.ID)] = &action{name: string(uid.ID), uid: uid, resource: res, class: classOf[res], entity: a.Entity}
+		for p := range a.Entity.Parents.All() {
+			v.groups[p] = append(v.groups[p], string(uid.ID))
+		}
+	}
+	v.names = slices.Sorted(maps.Keys(v.actions))
+	v.ancestors = ancestorTypes(rs)
+	return v
+}()
+
+// ancestorTypes gives, for each entity type, the types that may be above it,
+// its own included.
+func ancestorTypes(rs *resolved.Schema) map[types.EntityType][]types.EntityType {
+	out := map[types.EntityType][]types.EntityType{}
+	for t := range rs.Entities {
+		seen := []types.EntityType{t}
+		for i := 0; i < len(seen); i++ {
+			for _, p := range rs.Entities[seen[i]].ParentTypes {
+				if !slices.Contains(seen, p) {
+					seen = append(seen, p)
+				}
+			}
+		}
+		out[t] = seen
+	}
+	return out
+}

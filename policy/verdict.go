@@ -1,0 +1,185 @@
+package policy
+
+import (
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go"
+
+	"github.com/exeq/exeq"
+)
+
+// outcome is what evaluating each candidate once has given. The lists hold
+// rules in ascending order of id.
+type outcome struct {
+	errors  []*rule
+	forbids []*rule
+	permits []*rule
+}
+
+// one makes a single policy iterable, which is how cedar-go takes it.
+type one struct{ p *cedar.Policy }
+
+func (o one) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) { yield("", o.p) }
+}
+
+// holds evaluates conditions alone; nil holds always.
+func (q *query) holds(p *cedar.Policy) (bool, error) {
+	if p == nil {
+		return true, nil
+	}
+	_, diag := cedar.Authorize(one{p}, q, q.cedarRequest())
+	if len(diag.Errors) > 0 {
+		return false, evaluationError(diag.Errors[0].Message)
+	}
+	return len(diag.Reasons) > 0, nil
+}
+
+type evaluationError string
+
+func (e evaluationError) Error() string { return string(e) }
+
+// evaluate finds the candidates and evaluates each once. Cedar itself would
+// skip a forbid that errors, and drop the permits once a forbid holds.
+func (q *query) evaluate() (o outcome) {
+	q.set.index.find(q)
+	var want deps
+	for _, i := range q.found {
+		want |= q.set.rules[i].uses
+	}
+	q.need(want)
+	for _, i := range q.found {
+		r := q.set.rules[i]
+		ok, err := q.holds(r.cond)
+		switch {
+		case err != nil:
+			o.errors = append(o.errors, r)
+		case !ok:
+		case r.permit:
+			o.permits = append(o.permits, r)
+		default:
+			o.forbids = append(o.forbids, r)
+		}
+	}
+	return o
+}
+
+// Ways in which a decision falls; for its explanation.
+type cause int
+
+const (
+	byPermit cause = iota
+	byError
+	byForbid
+	byNothing
+	byObligation
+	byNeed
+)
+
+// verdict applies the algorithm of the design, section 4, to an outcome.
+func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why cause) {
+	d = exeq.Decision{Verdict: exeq.Deny, Policies: []string{}}
+	if len(o.errors) > 0 {
+		d.Policies = ids(o.errors)
+		return d, byError
+	}
+	left := o.forbids
+	if slices.ContainsFunc(left, func(r *rule) bool { return r.lifted(approved, present) }) {
+		left = nil
+		for _, r := range o.forbids {
+			if !r.lifted(approved, present) {
+				left = append(left, r)
+			}
+		}
+	}
+	if final := slices.DeleteFunc(slices.Clone(left), func(r *rule) bool { return r.resolve != "" }); len(final) > 0 {
+		d.Policies = ids(final)
+		return d, byForbid
+	}
+	if len(o.permits) == 0 {
+		return d, byNothing
+	}
+	if len(left) > 0 {
+		d.Verdict = exeq.StepUp
+		for _, r := range left {
+			if strings.HasPrefix(r.resolve, "defer:") {
+				d.Verdict = exeq.Defer
+			}
+			d.Needs = append(d.Needs, r.resolve)
+		}
+		d.Needs = distinct(d.Needs)
+		d.Policies = ids(left)
+		return d, byNeed
+	}
+	d.Policies = ids(o.permits)
+	for _, r := range o.permits {
+		d.Obligations = append(d.Obligations, r.obligations...)
+		d.Labels = append(d.Labels, r.labels...)
+	}
+	d.Obligations, d.Labels = distinct(d.Obligations), distinct(d.Labels)
+	bad := conflicting(d.Obligations)
+	for _, ob := range d.Obligations {
+		bad = bad || checkObligation(ob) != nil
+	}
+	switch {
+	case bad:
+		d.Obligations, d.Labels = nil, nil
+		return d, byObligation
+	case len(d.Obligations) > 0:
+		d.Verdict = exeq.Modify
+	default:
+		d.Verdict = exeq.Allow
+	}
+	return d, byPermit
+}
+
+// lifted reports whether what the forbid waits for exists.
+func (r *rule) lifted(approved, present []string) bool {
+	if g, ok := strings.CutPrefix(r.resolve, "step_up:"); ok {
+		return slices.Contains(approved, g)
+	}
+	if w, ok := strings.CutPrefix(r.resolve, "defer:"); ok {
+		return slices.Contains(present, w)
+	}
+	return false
+}
+
+// static reports whether the decision holds for this resource as long as the
+// execution lives: no candidate, satisfied or not, looks at what can change.
+func (q *query) static(o *outcome, d *exeq.Decision) bool {
+	if len(o.errors) > 0 || len(d.Labels) > 0 || len(d.Needs) > 0 {
+		return false
+	}
+	for _, i := range q.found {
+		if q.set.rules[i].uses&volatile[q.action.class] != 0 {
+			return false
+		}
+	}
+	// A forbid that an approval lifted: the approval may be for this once.
+	return !slices.ContainsFunc(o.forbids, func(r *rule) bool { return r.resolve != "" })
+}
+
+func ids(rules []*rule) []string {
+	out := make([]string, len(rules))
+	for i, r := range rules {
+		out[i] = r.id
+	}
+	return out
+}
+
+// distinct sorts and drops repeats; nothing stays nil.
+func distinct(list []string) []string {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// decide evaluates a query and applies the verdict algorithm.
+func (q *query) decide() (exeq.Decision, outcome, cause) {
+	o := q.evaluate()
+	d, why := o.verdict(q.in.Approved, q.in.Present)
+	d.PolicySet = q.set.digest
+	d.Static = q.static(&o, &d)
+	return d, o, why
+}
