@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -148,6 +149,9 @@ func EncodeBytes(s string) string {
 // DecodeBytes is the inverse of EncodeBytes; it refuses every spelling that
 // EncodeBytes would not have written.
 func DecodeBytes(s string) (string, error) {
+	if strings.IndexByte(s, '%') < 0 && EncodeBytes(s) == s {
+		return s, nil
+	}
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
 		if s[i] != '%' {

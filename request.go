@@ -120,9 +120,9 @@ func (r *Request) Validate() error {
 	if r.Resource.Type == "Program" && r.Resource.SHA256.IsZero() {
 		return errors.New("request: a program needs the digest of its bytes")
 	}
-	for name, p := range map[string]string{"workspace": r.Context.Workspace, "home": r.Context.Home, "tmp": r.Context.Tmp} {
-		if err := CheckPath(p); err != nil {
-			return fmt.Errorf("request: context.%s: %w", name, err)
+	for _, c := range [...][2]string{{"workspace", r.Context.Workspace}, {"home", r.Context.Home}, {"tmp", r.Context.Tmp}} {
+		if err := CheckPath(c[1]); err != nil {
+			return fmt.Errorf("request: context.%s: %w", c[0], err)
 		}
 	}
 	for i, a := range r.Argv {
