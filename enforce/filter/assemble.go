@@ -65,52 +65,50 @@ type fate struct {
 
 // fates lays the table out over the whole range of numbers.
 func fates(table []Rule, arch architecture) ([]fate, error) {
+	type row struct{ nr, rule int }
+	rows := make([]row, 0, len(table))
+	for i, r := range table {
+		n, ok := byName(r.Syscall)
+		if !ok {
+			return nil, fmt.Errorf("filter: the table names %q, which is no system call", r.Syscall)
+		}
+		if nr := n.on(arch); nr >= 0 {
+			rows = append(rows, row{nr, i})
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return a.nr - b.nr })
 	absent := []unix.SockFilter{ret(Errno(unix.ENOSYS))}
-	rules := map[string][]Rule{}
-	for _, r := range table {
-		rules[r.Syscall] = append(rules[r.Syscall], r)
-	}
-	byNumber := map[uint32][]unix.SockFilter{}
-	for _, n := range numbers {
-		rs := rules[n.name]
-		delete(rules, n.name)
-		nr := n.on(arch)
-		if nr < 0 || len(rs) == 0 {
-			continue
-		}
-		code, err := body(rs)
-		if err != nil {
-			return nil, fmt.Errorf("filter: %s: %w", n.name, err)
-		}
-		byNumber[uint32(nr)] = code
-	}
-	for name := range rules {
-		return nil, fmt.Errorf("filter: the table names %q, which is no system call", name)
-	}
-	keys := make([]uint32, 0, len(byNumber))
-	for nr := range byNumber {
-		keys = append(keys, nr)
-	}
-	slices.Sort(keys)
-	out := []fate{{0, absent}}
-	put := func(first uint32, code []unix.SockFilter) {
-		if last := &out[len(out)-1]; last.first == first {
+	out := make([]fate, 1, len(rows))
+	out[0] = fate{0, absent}
+	put := func(first int, code []unix.SockFilter) {
+		last := &out[len(out)-1]
+		switch {
+		case slices.Equal(last.code, code):
+		case last.first == uint32(first):
 			last.code = code
-		} else {
-			out = append(out, fate{first, code})
+		default:
+			out = append(out, fate{uint32(first), code})
 		}
 	}
-	for _, nr := range keys {
-		put(nr, byNumber[nr])
-		put(nr+1, absent)
-	}
-	merged := out[:1]
-	for _, f := range out[1:] {
-		if !slices.Equal(f.code, merged[len(merged)-1].code) {
-			merged = append(merged, f)
+	rules := make([]Rule, 0, 16)
+	next := 0 // the first number not laid out yet
+	for i := 0; i < len(rows); {
+		nr := rows[i].nr
+		for rules = rules[:0]; i < len(rows) && rows[i].nr == nr; i++ {
+			rules = append(rules, table[rows[i].rule])
 		}
+		code, err := body(rules)
+		if err != nil {
+			return nil, fmt.Errorf("filter: %s: %w", rules[0].Syscall, err)
+		}
+		if nr > next {
+			put(next, absent)
+		}
+		put(nr, code)
+		next = nr + 1
 	}
-	return merged, nil
+	put(next, absent)
+	return out, nil
 }
 
 // search gives a binary search tree over ranges, the number in the accumulator.

@@ -5,6 +5,8 @@ package filter
 import (
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -149,13 +151,17 @@ func Name(nr int) string {
 // Number is the inverse of Name; -1 if the architecture has no such call.
 func Number(name string) int {
 	a, err := Options{}.arch()
-	if err != nil {
-		return -1
-	}
-	for _, n := range numbers {
-		if n.name == name {
-			return n.on(a)
-		}
+	if n, ok := byName(name); ok && err == nil {
+		return n.on(a)
 	}
 	return -1
+}
+
+// byName finds a row of numbers, which are sorted by name.
+func byName(name string) (number, bool) {
+	i, ok := slices.BinarySearchFunc(numbers[:], name, func(n number, s string) int { return strings.Compare(n.name, s) })
+	if !ok {
+		return number{}, false
+	}
+	return numbers[i], true
 }

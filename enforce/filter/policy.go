@@ -108,7 +108,7 @@ const (
 
 // Table gives the policy of o, in the order in which its rows are tried.
 func Table(o Options) []Rule {
-	var t table
+	t := make(table, 0, 512)
 	for _, c := range strings.Fields(allowed) {
 		t.add(c, Allow, "")
 	}

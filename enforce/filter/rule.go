@@ -96,14 +96,19 @@ func Evaluate(o Options, d Data) (Action, error) {
 	if err != nil {
 		return Kill, err
 	}
+	return evaluate(Table(o), arch, &d), nil
+}
+
+func evaluate(table []Rule, arch architecture, d *Data) Action {
 	if d.Arch != arch.audit {
-		return Kill, nil
+		return Kill
 	}
-	name := nameOf(arch, int(d.Number))
-	for _, r := range Table(o) {
-		if r.Syscall == name && name != "" && r.matches(&d) {
-			return r.Action, nil
+	if name := nameOf(arch, int(d.Number)); name != "" {
+		for i := range table {
+			if r := &table[i]; r.Syscall == name && r.matches(d) {
+				return r.Action
+			}
 		}
 	}
-	return Errno(unix.ENOSYS), nil
+	return Errno(unix.ENOSYS)
 }
