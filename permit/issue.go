@@ -1,0 +1,129 @@
+package permit
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/canon"
+)
+
+// Issuer implements [exeq.Issuer]. Safe for concurrent use.
+type Issuer struct{ c IssuerConfig }
+
+// NewIssuer refuses a configuration whose permits no one could admit.
+func NewIssuer(c IssuerConfig) (*Issuer, error) {
+	if c.Window == 0 {
+		c.Window = exeq.DefaultPermitWindow
+	}
+	if c.Lease == 0 {
+		c.Lease = exeq.DefaultLease
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	switch {
+	case c.Key == nil:
+		return nil, errors.New("permit: an issuer needs a key")
+	case c.Audience.Node == "" || c.Audience.BootID == "" || c.Audience.Epoch == "":
+		return nil, errors.New("permit: the audience needs node, boot id and epoch")
+	case c.Window < 0 || c.Window > MaxWindow:
+		return nil, fmt.Errorf("permit: a window of %v is not within 0 and %v", c.Window, MaxWindow)
+	case c.Lease < MinLease || c.Lease > MaxLease:
+		return nil, fmt.Errorf("permit: a lease of %v is not within %v and %v", c.Lease, MinLease, MaxLease)
+	}
+	return &Issuer{c}, nil
+}
+
+// Issue implements [exeq.Issuer]. The decision must permit.
+func (i *Issuer) Issue(id string, r *exeq.Request, in *exeq.Inputs, d *exeq.Decision, rights *exeq.Rights, parent string) (*exeq.Permit, error) {
+	if !d.Verdict.Permits() {
+		return nil, fmt.Errorf("%w: verdict %q yields no permit", exeq.ErrDenied, d.Verdict)
+	}
+	if err := r.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
+	}
+	action, err := r.ActionDigest()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
+	}
+	inputs, err := in.Digest()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
+	}
+	bound, err := rights.Digest()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
+	}
+	var nonce [16]byte
+	rand.Read(nonce[:])
+	now := i.c.Now()
+	body := exeq.PermitBody{
+		Version: 1, ID: id, Subject: r.Subject, OnBehalfOf: r.OnBehalfOf, Action: r.Action, Resource: r.Resource,
+		Audience: i.c.Audience, NotBefore: exeq.At(now), NotAfter: exeq.At(now.Add(i.c.Window)),
+		LeaseMillis: i.c.Lease.Milliseconds(), Nonce: hex.EncodeToString(nonce[:]), MaxUses: 1,
+		PolicySet: d.PolicySet, Policies: d.Policies, Obligations: d.Obligations,
+		InputsDigest: inputs, RightsDigest: bound, TierFloor: rights.TierFloor, Parent: parent,
+	}
+	if body.Policies == nil {
+		body.Policies = []string{}
+	}
+	if i.c.Checkpoint != nil {
+		body.Checkpoint = i.c.Checkpoint()
+	}
+	return i.sign(action, body)
+}
+
+func (i *Issuer) sign(action exeq.Digest, body exeq.PermitBody) (*exeq.Permit, error) {
+	payload, err := canon.Marshal(&exeq.Statement{
+		Type: exeq.StatementType, PredicateType: exeq.PermitPredicate, Predicate: body,
+		Subject: []exeq.StatementSubject{{Name: "action", Digest: exeq.StatementSums{SHA256: action}}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
+	}
+	sig := i.c.Key.Sign(dsse.PAE(exeq.StatementPayload, payload))
+	envelope, err := canon.Marshal(&exeq.Envelope{
+		PayloadType: exeq.StatementPayload,
+		Payload:     base64.StdEncoding.EncodeToString(payload),
+		Signatures:  []exeq.EnvelopeSignature{{KeyID: i.c.Key.KeyID(), Sig: base64.StdEncoding.EncodeToString(sig)}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
+	}
+	if len(envelope) > exeq.MaxPermitBytes {
+		return nil, fmt.Errorf("%w: %d bytes are over the limit of %d", exeq.ErrPermit, len(envelope), exeq.MaxPermitBytes)
+	}
+	return &exeq.Permit{Envelope: envelope, Action: action, Body: body}, nil
+}
+
+// Renew implements [exeq.Issuer].
+func (i *Issuer) Renew(permit string, sequence uint64, challenge string, period time.Duration) (exeq.Renewal, error) {
+	if period < MinLease || period > i.c.Lease {
+		return exeq.Renewal{}, fmt.Errorf("%w: a renewal of %v is not within %v and the lease of %v", exeq.ErrPermit, period, MinLease, i.c.Lease)
+	}
+	n := exeq.Renewal{Permit: permit, Sequence: sequence, Challenge: challenge, Millis: period.Milliseconds(), Key: i.c.Key.KeyID()}
+	msg, err := n.Signable()
+	if err != nil {
+		return exeq.Renewal{}, fmt.Errorf("%w: renewal: %w", exeq.ErrPermit, err)
+	}
+	n.Signature = base64.StdEncoding.EncodeToString(i.c.Key.Sign(msg))
+	return n, nil
+}
+
+// Revoke implements [exeq.Issuer].
+func (i *Issuer) Revoke(permit, reason string, at exeq.Time) (exeq.Revocation, error) {
+	v := exeq.Revocation{Permit: permit, Reason: reason, Time: at, Key: i.c.Key.KeyID()}
+	msg, err := v.Signable()
+	if err != nil {
+		return exeq.Revocation{}, fmt.Errorf("%w: revocation: %w", exeq.ErrPermit, err)
+	}
+	v.Signature = base64.StdEncoding.EncodeToString(i.c.Key.Sign(msg))
+	return v, nil
+}
