@@ -140,6 +140,10 @@ func (b *builder) cell(c cell, up state) (state, error) {
 		// What may come into being there is a file or a directory: whatever
 		// one of the two uses forbids is over, what one allows is missing.
 		have, both := s.usable(), c.at&c.under
+		if b.o.Gated {
+			have |= Exec & (c.at | c.under)
+			both |= have & Exec
+		}
 		if m := (Missing{c.path, (c.at | c.under) &^ have, have &^ both, both, symlink}); m.Grant|m.Over != 0 {
 			b.rep.Missing = append(b.rep.Missing, m)
 		}
@@ -168,10 +172,14 @@ func (b *builder) settle(fd int, s *state, dir bool, want Access) error {
 		}
 		s.granted |= add
 	}
-	if s.usable() == want {
+	care := Read | Write | Exec
+	if b.o.Gated {
+		care &^= Exec
+	}
+	if s.usable()&care == want&care {
 		return nil
 	}
-	b.rep.Masks = append(b.rep.Masks, Mask{s.path, dir, want, s.granted &^ want})
+	b.rep.Masks = append(b.rep.Masks, Mask{s.path, dir, want, s.granted &^ want & care})
 	s.masked, s.leave = true, want
 	if want != 0 && want&Read == 0 {
 		b.narrowed(s.path, want, "what may not be read is covered whole")
@@ -201,6 +209,20 @@ func (b *builder) grant(fd int, p string, dir bool, a Access) error {
 		}
 		if pseudoMagic(int64(fs.Type)) {
 			return fmt.Errorf("landlock: %s is on a file system where nothing is ever written, and not in the mount table", p)
+		}
+	}
+	if a&Exec != 0 && !dir && b.o.Gated {
+		up, _, err := openPath(path.Dir(p))
+		if err != nil {
+			return fmt.Errorf("landlock: %w", err)
+		}
+		err = b.grant(up, path.Dir(p), true, Exec)
+		unix.Close(up)
+		if err != nil {
+			return err
+		}
+		if a &^= Exec; a == 0 {
+			return nil
 		}
 	}
 	rule := Rule{p, a, dir, bitsOf(a, dir) & b.rep.FS}

@@ -36,6 +36,12 @@ type Options struct {
 	// is put to the supervisor before Landlock would let it through, or where
 	// the labels were committed at the start; else they are not granted.
 	Labelled bool
+	// Gated says that each execution and executable mapping passes another
+	// gate (noexec mounts and a store of copies). Executing a file that is
+	// allowed by its own path is then granted on its directory, because the
+	// copy that covers it is another inode, which a rule on the file does not
+	// reach; and what must not be executed is not reported as a mask.
+	Gated bool
 	// Replaced are directories that the execution's mount namespace covers by
 	// a file system of its own ("/proc"). Rules for them and below are not
 	// added here but returned in Report.Late.

@@ -32,14 +32,18 @@ type File struct {
 	// in the mount namespace that it was resolved in; "" for what has none
 	// (a pipe, a memfd).
 	Path string
-	// Stale: Path no longer leads to this inode: it was removed, renamed or
-	// mounted over since, or it never had a name.
+	// Stale: Path does not lead to this inode through this mount: it was
+	// removed, renamed or mounted over since, it never had a name, or the
+	// descriptor came from another mount namespace, so that the flags of this
+	// one's mounts say nothing about it.
 	Stale bool
 	ID    Identity
 	// Mtime in ns since 1970.
 	Mtime int64
 	// UID owns the file.
 	UID uint32
+	// Mount is the id of the mount it was reached through.
+	Mount uint64
 	// Magic is the file system's type (statfs), Noexec its mount's flag.
 	Magic  int64
 	Noexec bool
@@ -64,6 +68,11 @@ func (f *File) load() error {
 	if err := unix.Fstatfs(f.fd, &fs); err != nil {
 		return fmt.Errorf("programs: statfs: %w", err)
 	}
+	var sx unix.Statx_t
+	if err := unix.Statx(f.fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &sx); err != nil {
+		return fmt.Errorf("programs: statx: %w", err)
+	}
+	f.Mount = sx.Mnt_id
 	f.ID, f.Mtime, f.UID = identityOf(&st), st.Mtim.Nano(), st.Uid
 	f.Magic, f.Noexec = int64(fs.Type), fs.Flags&unix.ST_NOEXEC != 0
 	p, err := os.Readlink(fdPath(f.fd))

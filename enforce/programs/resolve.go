@@ -116,7 +116,9 @@ func (p Process) fresh(root int, f *File, base string, err error) (*File, string
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || uint64(st.Dev) != f.ID.Dev || st.Ino != f.ID.Ino {
+	var sx unix.Statx_t
+	if unix.Fstat(fd, &st) != nil || unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &sx) != nil ||
+		uint64(st.Dev) != f.ID.Dev || st.Ino != f.ID.Ino || sx.Mnt_id != f.Mount {
 		f.Stale = true
 	}
 	return f, base, nil
