@@ -80,11 +80,15 @@ func (i *Issuer) Issue(id string, r *exeq.Request, in *exeq.Inputs, d *exeq.Deci
 	return i.sign(action, body)
 }
 
-func (i *Issuer) sign(action exeq.Digest, body exeq.PermitBody) (*exeq.Permit, error) {
-	payload, err := canon.Marshal(&exeq.Statement{
-		Type: exeq.StatementType, PredicateType: exeq.PermitPredicate, Predicate: body,
+func statement(action exeq.Digest, body *exeq.PermitBody) *exeq.Statement {
+	return &exeq.Statement{
+		Type: exeq.StatementType, PredicateType: exeq.PermitPredicate, Predicate: *body,
 		Subject: []exeq.StatementSubject{{Name: "action", Digest: exeq.StatementSums{SHA256: action}}},
-	})
+	}
+}
+
+func (i *Issuer) sign(action exeq.Digest, body exeq.PermitBody) (*exeq.Permit, error) {
+	payload, err := canon.Marshal(statement(action, &body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
 	}

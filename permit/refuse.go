@@ -1,7 +1,6 @@
 package permit
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -39,5 +38,3 @@ var (
 )
 
 func refusal(why string) error { return fmt.Errorf("%w: %s", exeq.ErrPermit, why) }
-
-var errNotYet = errors.New("not built yet")
