@@ -71,10 +71,15 @@ func (s *Set) PolicySet() exeq.Digest { return s.digest }
 // an error beside the denial; one that is well formed and names what the set
 // does not know is denied.
 func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exeq.Decision, error) {
-	denied := exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}
 	if err := ctx.Err(); err != nil {
-		return denied, err
+		return exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}, err
 	}
+	return s.judge(r, in, true)
+}
+
+// judge is Decide; without words it leaves Reason empty.
+func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (exeq.Decision, error) {
+	denied := exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}
 	if err := validRequest(r, in); err != nil {
 		denied.Reason = "denied: " + err.Error()
 		return denied, fmt.Errorf("policy: %w", err)
@@ -89,7 +94,9 @@ func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exe
 		return denied, nil
 	}
 	d, o, why := q.decide()
-	d.Reason = q.reason(&d, &o, why)
+	if words {
+		d.Reason = q.reason(&d, &o, why)
+	}
 	return d, nil
 }
 
@@ -147,57 +154,4 @@ func (e *CheckError) Error() string {
 		lines[i] = p.String()
 	}
 	return "policy set refused:\n" + strings.Join(lines, "\n")
-}
-
-// Recorded is one decision of the past.
-type Recorded struct {
-	ID       string        `json:"id"`
-	Request  *exeq.Request `json:"request"`
-	Inputs   *exeq.Inputs  `json:"inputs"`
-	Decision exeq.Decision `json:"decision"`
-}
-
-// Change is a recorded decision that a candidate set would take otherwise.
-type Change struct {
-	Recorded
-	Now exeq.Decision `json:"now"`
-}
-
-// Replay decides recorded requests again and gives those whose verdict or
-// determining policies change, in the order of history.
-func (s *Set) Replay(ctx context.Context, history []Recorded) ([]Change, error) {
-	return nil, errors.New("policy: not loaded")
-}
-
-// Difference is what changed between two sets.
-type Difference struct {
-	Added, Removed, Changed []string // policy ids, sorted
-	// Settings and Entities tell whether these files changed in meaning.
-	Settings, Entities bool
-	// Decisions are the recorded requests that the new set decides otherwise.
-	Decisions []Change
-}
-
-// Diff compares two sets by policy id and meaning, and by what they decide
-// on a history (which may be empty).
-func Diff(ctx context.Context, from, to *Set, history []Recorded) (*Difference, error) {
-	return nil, errors.New("policy: not loaded")
-}
-
-// CaseResult is the outcome of one test case.
-type CaseResult struct {
-	File string `json:"file"`
-	Name string `json:"name"`
-	// Failure says what differs from what the case expects; empty: passed.
-	Failure string `json:"failure,omitempty"`
-}
-
-// TestDir runs every case file beside the policy at path; see docs/policy.md
-// for their form. The error is about unreadable input, not a failing case.
-func TestDir(path string) ([]CaseResult, error) { return nil, errors.New("policy: not loaded") }
-
-// Learn makes the least-privilege set under which everything observed would
-// be allowed. r is the request that started the observed execution.
-func Learn(observed []exeq.Activity, r *exeq.Request) (*Source, error) {
-	return nil, errors.New("policy: not loaded")
 }

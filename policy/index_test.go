@@ -1,0 +1,219 @@
+package policy
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
+
+	"github.com/exeq/exeq"
+)
+
+// linear evaluates every policy of the set as written, one after the other,
+// over entities that are all spelled out with direct parents only: it shares
+// nothing with the index, the stripped scopes or the lazy entities.
+func linear(t testing.TB, s *Set, r *exeq.Request, in *exeq.Inputs) outcome {
+	t.Helper()
+	req, entities := spellOut(t, s, r, in)
+	var o outcome
+	for _, rule := range s.rules {
+		_, diag := cedar.Authorize(one{rule.full}, entities, req)
+		switch {
+		case len(diag.Errors) > 0:
+			o.errors = append(o.errors, rule)
+		case len(diag.Reasons) == 0:
+		case rule.permit:
+			o.permits = append(o.permits, rule)
+		default:
+			o.forbids = append(o.forbids, rule)
+		}
+	}
+	return o
+}
+
+// spellOut is the naive translation of a request to Cedar.
+func spellOut(t testing.TB, s *Set, r *exeq.Request, in *exeq.Inputs) (cedar.Request, types.EntityMap) {
+	t.Helper()
+	uid := func(typ, id string) types.EntityUID {
+		return types.NewEntityUID(types.EntityType("Exeq::"+typ), types.String(id))
+	}
+	m := types.EntityMap{}
+	put := func(u types.EntityUID, attrs types.RecordMap, parents ...types.EntityUID) {
+		if e, ok := m[u]; ok { // a path can be reached over several ways
+			parents = append(parents, e.Parents.Slice()...)
+		}
+		m[u] = types.Entity{UID: u, Attributes: types.NewRecord(attrs), Parents: types.NewEntityUIDSet(parents...)}
+	}
+	for u, p := range s.directory.known {
+		m[u] = p.entity
+	}
+	c := r.Context
+	relatives := func(p string) (out []types.EntityUID) {
+		for typ, dir := range map[string]string{"Workspace": c.Workspace, "Home": c.Home, "Tmp": c.Tmp} {
+			if p == dir {
+				out = append(out, uid(typ, "."))
+			} else if rest, ok := strings.CutPrefix(p, strings.TrimSuffix(dir, "/")+"/"); ok {
+				u := uid(typ, rest)
+				for at := u; ; {
+					i := strings.LastIndex(string(at.ID), "/")
+					if i < 0 {
+						put(at, nil, uid(typ, "."))
+						break
+					}
+					up := uid(typ, string(at.ID[:i]))
+					put(at, nil, up)
+					at = up
+				}
+				out = append(out, u)
+			}
+		}
+		return out
+	}
+	addPath := func(p string) types.EntityUID {
+		for at := p; ; {
+			up := at[:strings.LastIndex(at, "/")]
+			if up == "" {
+				up = "/"
+			}
+			if at == "/" {
+				put(uid("Path", at), nil, relatives(at)...)
+				break
+			}
+			put(uid("Path", at), nil, append(relatives(at), uid("Path", up))...)
+			at = up
+		}
+		return uid("Path", p)
+	}
+	req := cedar.Request{Principal: uid(r.Subject.Type, r.Subject.ID), Resource: uid(r.Resource.Type, r.Resource.ID)}
+	name := r.Action
+	if name == "map" {
+		name = "exec"
+	}
+	req.Action = uid("Action", name)
+	put(uid("Action", "activity"), nil)
+	if name != "run" && name != "call_tool" {
+		put(req.Action, nil, uid("Action", "activity"))
+	}
+	ctx := types.RecordMap{
+		"tier": types.Long(in.Tier), "risk": types.Long(in.Risk), "claimed": claimed(c.Claimed), "session": sessionRecord(&in.Session),
+		"workspace": addPath(c.Workspace), "home": addPath(c.Home), "tmp": addPath(c.Tmp), "command": types.String(c.Command),
+	}
+	switch r.Resource.Type {
+	case "Path":
+		addPath(r.Resource.ID)
+	case "Program":
+		ctx["args"] = argSet(r.Argv)
+		id := r.Resource.ID
+		put(req.Resource, types.RecordMap{"sha256": types.String(r.Resource.SHA256.String()), "name": types.String(id[strings.LastIndex(id, "/")+1:])},
+			append(relatives(id), addPath(id))...)
+	case "Endpoint":
+		ap := strings.LastIndex(r.Resource.ID, ":")
+		host := strings.Trim(r.Resource.ID[:ap], "[]")
+		port := 0
+		for _, d := range r.Resource.ID[ap+1:] {
+			port = port*10 + int(d-'0')
+		}
+		attrs := types.RecordMap{"host": types.String(host), "port": types.Long(port)}
+		if a, err := netip.ParseAddr(host); err == nil {
+			attrs["ip"] = types.IPAddr(netip.PrefixFrom(a, a.BitLen()))
+			put(req.Resource, attrs)
+			break
+		}
+		put(req.Resource, attrs, uid("Domain", host))
+		for {
+			_, rest, ok := strings.Cut(host, ".")
+			if !ok {
+				break
+			}
+			put(uid("Domain", host), nil, uid("Domain", rest))
+			host = rest
+		}
+	case "Tool":
+		server, tool, _ := strings.Cut(r.Resource.ID, "/")
+		put(req.Resource, types.RecordMap{"server": types.String(server), "name": types.String(tool)}, uid("ToolServer", server))
+	}
+	req.Context = types.NewRecord(ctx)
+	return req, m
+}
+
+func TestIndexEqualsLinearScan(t *testing.T) {
+	sets, requests := 120, 120
+	if testing.Short() {
+		sets = 20
+	}
+	var verdicts = map[exeq.Verdict]int{}
+	for seed := range sets {
+		g := newGenerator(uint64(seed))
+		s := g.set(t, 1+g.IntN(40))
+		for range requests {
+			r, in := g.request(), g.inputs()
+			got, err := s.Decide(context.Background(), r, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := linear(t, s, r, in)
+			want, _ := o.verdict(in.Approved, in.Present)
+			want.PolicySet = s.digest
+			if !sameDecision(got, want) || got.PolicySet != want.PolicySet {
+				t.Fatalf("seed %d: %s %s by %v\n got %+v\nwant %+v\n%s", seed, r.Action, r.Resource.ID, r.Subject, got, want, s.source.Files["r.cedar"])
+			}
+			verdicts[got.Verdict]++
+		}
+	}
+	for _, v := range []exeq.Verdict{exeq.Allow, exeq.Deny, exeq.Modify, exeq.StepUp, exeq.Defer} {
+		if verdicts[v] < 5 {
+			t.Errorf("the random sets reached %s only %d times: they do not test it", v, verdicts[v])
+		}
+	}
+	t.Log(verdicts)
+}
+
+// A static decision is the same whatever may change while an execution lives.
+func TestStaticDecisionsHold(t *testing.T) {
+	static := 0
+	for seed := range 60 {
+		g := newGenerator(uint64(seed) + 1000)
+		s := g.set(t, 1+g.IntN(12))
+		for range 40 {
+			r, in := g.request(), g.inputs()
+			d := decide(t, s, r, in)
+			if !d.Static {
+				continue
+			}
+			static++
+			for range 10 {
+				r2, in2 := *r, g.inputs()
+				in2.Tier = in.Tier
+				if r.Resource.Type == "Program" {
+					r2.Argv = []string{"x", g.pick("-v", "-w")}
+					r2.Context.Command = g.pick("make all", "other")
+				}
+				if again := decide(t, s, &r2, in2); !sameDecision(d, again) {
+					t.Fatalf("seed %d: %s %s was static\n %+v\n %+v\n%s", seed, r.Action, r.Resource.ID, d, again, s.source.Files["r.cedar"])
+				}
+			}
+		}
+	}
+	if static < 200 {
+		t.Errorf("only %d static decisions", static)
+	}
+}
+
+func TestIndexKeepsOrder(t *testing.T) {
+	g := newGenerator(5)
+	s := g.set(t, 60)
+	for range 200 {
+		q, err := s.newQuery(g.request(), g.inputs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.index.find(q)
+		if !slices.IsSorted(q.found) || len(slices.Compact(slices.Clone(q.found))) != len(q.found) {
+			t.Fatalf("candidates %v are not ascending and distinct", q.found)
+		}
+	}
+}
