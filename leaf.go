@@ -87,6 +87,9 @@ type LeafBody struct {
 	LastTick  uint64   `json:"lastTick,omitempty"`
 	MaxGap    int64    `json:"maxGapMillis,omitempty"` // longest time between two renewals
 	Failed    []string `json:"failed,omitempty"`
+	// HeldMillis is the time within the appraisal or end leaf's span in which
+	// every process stood still and the lease was suspended.
+	HeldMillis int64 `json:"heldMillis,omitempty"`
 
 	Role      string `json:"role,omitempty"`      // key
 	PublicKey string `json:"publicKey,omitempty"` // key: base64 of 32 bytes
@@ -119,8 +122,11 @@ func Commit(leaf, field string, salt [16]byte, canonical []byte) Digest {
 // Digest recomputes the commitment that d opens.
 func (d *Disclosure) Digest() (Digest, error) {
 	var salt [16]byte
-	if n, err := hex.Decode(salt[:], []byte(d.Salt)); err != nil || n != len(salt) || len(d.Salt) != 32 {
-		return Digest{}, fmt.Errorf("disclosure of %s: salt is not 128 bits of hexadecimal", d.Field)
+	if len(d.Salt) != 32 {
+		return Digest{}, fmt.Errorf("disclosure of %.40q: salt is not 128 bits of hexadecimal", d.Field)
+	}
+	if _, err := hex.Decode(salt[:], []byte(d.Salt)); err != nil || hex.EncodeToString(salt[:]) != d.Salt {
+		return Digest{}, fmt.Errorf("disclosure of %.40q: salt is not 128 bits of lower-case hexadecimal", d.Field)
 	}
 	value, err := canon.Marshal(d.Value)
 	if err != nil {
