@@ -1,0 +1,94 @@
+package proof
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"math"
+
+	"github.com/exeq/exeq"
+)
+
+// never is the index of an event that has not happened.
+const never = math.MaxInt64
+
+// lifetime bounds a key by log indexes.
+type lifetime struct {
+	pub                         ed25519.PublicKey
+	added, retired, compromised int64
+}
+
+// key gives the public key if it was good for the role at the index.
+func (a *anchors) key(role, id string, index int64) (ed25519.PublicKey, error) {
+	k := a.keys[role+" "+id]
+	switch {
+	case k == nil:
+		return nil, fmt.Errorf("key %.12s is not trusted as %s", id, role)
+	case index < k.added:
+		return nil, fmt.Errorf("%s key %.12s was added at index %d, after index %d", role, id, k.added, index)
+	case index >= k.retired:
+		return nil, fmt.Errorf("%s key %.12s was retired at index %d", role, id, k.retired)
+	case index >= k.compromised:
+		return nil, fmt.Errorf("%s key %.12s was marked compromised at index %d", role, id, k.compromised)
+	}
+	return k.pub, nil
+}
+
+// apply takes in a key leaf at its index, once its own signature is verified.
+func (a *anchors) apply(l *exeq.Leaf, index int64) error {
+	pub, err := publicKey(l.Body.PublicKey)
+	if err != nil {
+		return err
+	}
+	id := l.Body.Role + " " + exeq.KeyID(pub)
+	k := a.keys[id]
+	switch l.Body.Event {
+	case "add":
+		// A key of the trust file stays as the trust file has it, and an event
+		// that was taken in is not undone by a later "add".
+		if k == nil {
+			a.keys[id] = &lifetime{pub: pub, added: index, retired: never, compromised: never}
+		}
+	case "retire":
+		if k != nil {
+			k.retired = min(k.retired, index)
+		}
+	case "compromised":
+		if k != nil {
+			k.compromised = min(k.compromised, index)
+		}
+	default:
+		return fmt.Errorf("%w: key event %.40q", exeq.ErrCannotTell, l.Body.Event)
+	}
+	return nil
+}
+
+// signers says which role signs a kind of leaf; a permit's is authenticated by
+// the permit it commits to.
+var signers = map[exeq.Kind]string{
+	exeq.KindPolicy: exeq.RoleIssuer, exeq.KindKey: exeq.RoleIssuer, exeq.KindDenial: exeq.RoleIssuer,
+	exeq.KindRevoke: exeq.RoleIssuer, exeq.KindApproval: exeq.RoleApprover, exeq.KindStart: exeq.RoleNode,
+	exeq.KindActivity: exeq.RoleNode, exeq.KindAppraisal: exeq.RoleNode, exeq.KindEnd: exeq.RoleNode,
+}
+
+// verifyLeaf checks a leaf's signature by the key of its kind's role, judged
+// at index.
+func (a *anchors) verifyLeaf(l *exeq.Leaf, index int64) error {
+	role := signers[l.Kind]
+	pub, err := a.key(role, l.Key, index)
+	if err != nil {
+		return err
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(l.Signature)
+	if err != nil {
+		return fmt.Errorf("the %s leaf's signature is not base64", l.Kind)
+	}
+	msg, err := l.Signable()
+	if err != nil {
+		return err
+	}
+	if !ed25519.Verify(pub, msg, sig) {
+		return fmt.Errorf("the %s leaf's signature does not verify", l.Kind)
+	}
+	return nil
+}

@@ -1,0 +1,345 @@
+package proof
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/exeq/exeq"
+)
+
+const withheld = "the permit is not disclosed"
+
+// signature: the permit is signed by an issuer key that was good at the index
+// of the permit's leaf, and is the permit of this execution.
+func (v *verifier) signature() Line {
+	l := Line{Check: CheckSignature}
+	if v.badPermit != nil {
+		return l.fault(v.badPermit)
+	}
+	if v.permit == nil {
+		return l.is(NotDisclosed, withheld)
+	}
+	leaf, b := &v.leaves[0], &v.permit.Body
+	at, ok := v.index[leaf.ID]
+	if !ok {
+		return l.is(CannotTell, "without its place in the log the key's validity cannot be judged")
+	}
+	if err := v.verifyPermit(at); err != nil {
+		return l.is(Failed, err.Error())
+	}
+	switch {
+	case b.ID != v.p.Execution || leaf.Execution != b.ID:
+		return l.is(Failed, "the permit is of another execution")
+	case leaf.Kind != exeq.KindPermit:
+		return l.is(Failed, "the leaf that holds it is not a permit's")
+	case b.Parent != leaf.Parent:
+		return l.is(Failed, "permit and leaf name different parents")
+	case !slices.Equal(b.Policies, leaf.Body.Policies) || !leaf.Body.Verdict.Permits():
+		return l.is(Failed, "permit and leaf differ in the decision")
+	}
+	return l.is(Proved, "issuer key "+v.permitKey()[:12]+", good at index "+strconv.FormatInt(at, 10))
+}
+
+func (v *verifier) envelope() (exeq.Envelope, error) {
+	var e exeq.Envelope
+	err := json.Unmarshal(v.permit.Envelope, &e) // ParsePermit was strict
+	return e, err
+}
+
+func (v *verifier) permitKey() string {
+	e, err := v.envelope()
+	if err != nil || len(e.Signatures[0].KeyID) < 12 {
+		return strings.Repeat("?", 12)
+	}
+	return e.Signatures[0].KeyID
+}
+
+func (v *verifier) verifyPermit(at int64) error {
+	e, err := v.envelope()
+	if err != nil {
+		return err
+	}
+	pub, err := v.a.key(exeq.RoleIssuer, e.Signatures[0].KeyID, at)
+	if err != nil {
+		return err
+	}
+	payload, err := base64.StdEncoding.Strict().DecodeString(e.Payload)
+	if err != nil {
+		return errors.New("the payload is not base64")
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signatures[0].Sig)
+	if err != nil {
+		return errors.New("the signature is not base64")
+	}
+	if !ed25519.Verify(pub, pae(e.PayloadType, payload), sig) {
+		return errors.New("the permit's signature does not verify")
+	}
+	return nil
+}
+
+// pae is DSSE's pre-authentication encoding.
+func pae(typ string, payload []byte) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(typ), typ, len(payload), payload)
+}
+
+// digest: what is disclosed is what the permit binds.
+func (v *verifier) digest() Line {
+	l := Line{Check: CheckDigest}
+	if v.badOpening != nil {
+		return l.fault(v.badOpening)
+	}
+	if v.permit == nil {
+		return l.is(NotDisclosed, withheld)
+	}
+	var good, missing []string
+	for _, part := range []struct {
+		name  string
+		given bool
+		check func() error
+	}{
+		{"request", v.request != nil, v.requestBound},
+		{"inputs", v.inputs != nil, v.inputsBound},
+		{"rights", v.rights != nil, v.rightsBound},
+		{"decision", v.decision != nil, v.decisionBound},
+	} {
+		if !part.given {
+			missing = append(missing, part.name)
+			continue
+		}
+		if err := part.check(); err != nil {
+			return l.is(Failed, err.Error())
+		}
+		good = append(good, part.name)
+	}
+	if err := v.committedDigests(); err != nil {
+		return l.is(Failed, err.Error())
+	}
+	if len(missing) > 0 {
+		detail := "withheld: " + strings.Join(missing, ", ")
+		if len(good) > 0 {
+			detail = strings.Join(good, ", ") + " bound; " + detail
+		}
+		return l.is(NotDisclosed, detail)
+	}
+	return l.is(Proved, "the permit binds exactly this "+strings.Join(good, ", "))
+}
+
+func (v *verifier) requestBound() error {
+	got, err := v.request.ActionDigest()
+	if err != nil {
+		return err
+	}
+	b, r := &v.permit.Body, v.request
+	if got != v.permit.Action {
+		return errors.New("the request is not the one that the permit is for")
+	}
+	if b.Subject != r.Subject || !slices.Equal(b.OnBehalfOf, r.OnBehalfOf) || b.Action != r.Action || b.Resource != r.Resource {
+		return errors.New("the permit's own words differ from the request it binds")
+	}
+	return r.Validate()
+}
+
+func (v *verifier) inputsBound() error {
+	got, err := v.inputs.Digest()
+	if err == nil && got != v.permit.Body.InputsDigest {
+		err = errors.New("the inputs are not those that the permit binds")
+	}
+	return err
+}
+
+func (v *verifier) rightsBound() error {
+	got, err := v.rights.Digest()
+	if err != nil {
+		return err
+	}
+	if got != v.permit.Body.RightsDigest {
+		return errors.New("the rights are not those that the permit binds")
+	}
+	if v.rights.TierFloor != v.permit.Body.TierFloor {
+		return errors.New("rights and permit differ in the tier floor")
+	}
+	return nil
+}
+
+func (v *verifier) decisionBound() error {
+	d, b := v.decision, &v.permit.Body
+	if d.PolicySet != b.PolicySet || !slices.Equal(d.Policies, b.Policies) || !slices.Equal(d.Obligations, b.Obligations) {
+		return errors.New("decision and permit differ")
+	}
+	if !d.Verdict.Permits() || d.Verdict != v.leaves[0].Body.Verdict {
+		return errors.New("decision and leaf differ in the verdict")
+	}
+	return nil
+}
+
+// committedDigests compares digests that the leaves commit to beside the
+// things themselves.
+func (v *verifier) committedDigests() error {
+	for _, c := range []struct {
+		leaf  *leaf
+		field string
+		want  exeq.Digest
+	}{
+		{&v.leaves[0], fieldPolicySet, v.permit.Body.PolicySet},
+		{v.start, fieldPermitSum, exeq.LeafHash(v.permit.Envelope)},
+	} {
+		var got exeq.Digest
+		ok, err := v.value(c.leaf, c.field, &got)
+		if err != nil {
+			return err
+		}
+		if ok && got != c.want {
+			return fmt.Errorf("the %s leaf commits to another %s than the permit", c.leaf.Kind, c.field)
+		}
+	}
+	return nil
+}
+
+// replay: the policy set that the permit names, loaded again, decides the same.
+func (v *verifier) replay() Line {
+	l := Line{Check: CheckReplay}
+	set, source, err := v.policyLeaf()
+	switch {
+	case err != nil:
+		return l.fault(err)
+	case v.permit == nil || v.request == nil || v.inputs == nil || v.decision == nil || source == nil:
+		return l.is(NotDisclosed, "needs permit, request, inputs, decision and policy source")
+	case v.o.Replay == nil:
+		return l.is(CannotTell, "no policy engine at hand")
+	}
+	d, err := v.o.Replay(source, v.request, v.inputs)
+	if err != nil {
+		return l.is(CannotTell, "the policy could not be replayed: "+short(err.Error()))
+	}
+	if d.PolicySet != v.permit.Body.PolicySet {
+		return l.is(Failed, "the policy source is not of the set that the permit names")
+	}
+	if !sameJSON(d, v.decision) {
+		return l.is(Failed, fmt.Sprintf("the policy decides %s by %v, the record says %s by %v", d.Verdict, d.Policies, v.decision.Verdict, v.decision.Policies))
+	}
+	detail := fmt.Sprintf("decided again: %s by %s", d.Verdict, strings.Join(d.Policies, ", "))
+	if set != nil {
+		detail += fmt.Sprintf("; the set was activated at index %d", v.index[set.ID])
+	}
+	return l.is(Proved, detail)
+}
+
+// policyLeaf finds the activation of the policy set and its disclosed source.
+func (v *verifier) policyLeaf() (*leaf, []byte, error) {
+	if v.badKeys != nil {
+		return nil, nil, v.badKeys
+	}
+	var found *leaf
+	for i := range v.context {
+		l := &v.context[i]
+		if l.Kind != exeq.KindPolicy {
+			continue
+		}
+		if found != nil {
+			return nil, nil, errors.New("two policy leaves in the context")
+		}
+		found = l
+	}
+	if found == nil {
+		return nil, nil, nil
+	}
+	var set exeq.Digest
+	if ok, err := v.value(found, fieldPolicySet, &set); err != nil {
+		return nil, nil, err
+	} else if ok && v.permit != nil && set != v.permit.Body.PolicySet {
+		return nil, nil, errors.New("the policy leaf is of another set than the permit names")
+	}
+	at, ok := v.index[found.ID]
+	mine, ok2 := v.index[v.leaves[0].ID]
+	if ok && ok2 && at >= mine {
+		return nil, nil, errors.New("the policy set was activated after the permit")
+	}
+	return found, v.opened[found.ID][fieldSource], nil
+}
+
+// audience: the node key that signed the start is the one the permit is for.
+func (v *verifier) audience() Line {
+	l := Line{Check: CheckAudience}
+	if v.start == nil {
+		return v.unstarted(l)
+	}
+	var said exeq.Audience
+	told, err := v.value(v.start, fieldAudience, &said)
+	switch {
+	case err != nil:
+		return l.fault(err)
+	case v.permit == nil:
+		return l.is(NotDisclosed, withheld)
+	case v.permit.Body.Audience.Node != v.start.Key:
+		return l.is(Failed, "the permit was made for another node than the one that started it")
+	case told && said != v.permit.Body.Audience:
+		return l.is(Failed, "the node started it under another boot or burn list than the permit names")
+	case !told:
+		return l.is(Proved, "by node key; boot and burn list not disclosed")
+	}
+	return l.is(Proved, "node, boot and burn list are the permit's audience").by(exeq.RoleNode, v.start.Key)
+}
+
+// recorded: the permit's leaf was promised, and stands in the log, before the
+// start; the start lies in the permit's window.
+func (v *verifier) recorded() Line {
+	l := Line{Check: CheckRecorded}
+	if len(v.leaves) == 0 {
+		return l.is(CannotTell, "no leaves")
+	}
+	ms, err := v.a.openPromise(&v.p.Promise, v.leaves[0].hash)
+	if err != nil {
+		return l.is(Failed, "promise: "+err.Error())
+	}
+	promised := exeq.At(time.UnixMilli(ms))
+	if v.start == nil {
+		return v.unstarted(l)
+	}
+	p, ok := v.index[v.leaves[0].ID]
+	s, ok2 := v.index[v.start.ID]
+	switch {
+	case !ok || !ok2:
+		return l.is(CannotTell, "receipts of permit and start are missing")
+	case p >= s:
+		return l.is(Failed, fmt.Sprintf("the start is at index %d, before its permit at %d", s, p))
+	case promised.After(v.start.Time.Add(exeq.MaxClockStepBack)):
+		return l.is(Failed, fmt.Sprintf("promised at %s, started at %s", promised, v.start.Time))
+	}
+	if v.permit != nil {
+		b := &v.permit.Body
+		if v.start.Time.Before(b.NotBefore.Add(-exeq.MaxClockStepBack)) || v.start.Time.After(b.NotAfter.Add(exeq.MaxClockStepBack)) {
+			return l.is(Failed, fmt.Sprintf("started at %s, outside the permit's %s to %s", v.start.Time, b.NotBefore, b.NotAfter))
+		}
+	}
+	return l.is(Attested, fmt.Sprintf("promised at %s, started at %s; index %d before %d", promised, v.start.Time, p, s)).by(exeq.RoleNode, v.start.Key)
+}
+
+// singleUse can be refuted by a proof, not shown.
+func (v *verifier) singleUse() Line {
+	l := Line{Check: CheckSingleUse}
+	n := 0
+	for i := range v.leaves {
+		if v.leaves[i].Kind == exeq.KindStart {
+			n++
+		}
+	}
+	if n > 1 {
+		return l.is(Failed, fmt.Sprintf("started %d times", n))
+	}
+	return l.is(NeedsMonitor, "one start here; that there is no other, only a walk of the log tells")
+}
+
+// unstarted is a line about running, of an execution without a start.
+func (v *verifier) unstarted(l Line) Line {
+	if v.last != nil {
+		return l.is(NotRequired, "nothing was started")
+	}
+	return l.is(CannotTell, "no start in the proof")
+}

@@ -1,0 +1,216 @@
+package proof
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/exeq/exeq"
+)
+
+// Options are what a verification needs beside proof and trust.
+type Options struct {
+	// Replay loads a policy source (canonical JSON) and decides the request
+	// again; package policy has one. It must not trust the source beyond
+	// parsing it. An error means that the replay could not be carried out.
+	Replay func(source []byte, r *exeq.Request, in *exeq.Inputs) (exeq.Decision, error)
+}
+
+// Verify checks a proof against what the verifier trusts. The error is only
+// ever about the trust file; whatever is wrong with the proof is in the report.
+func Verify(p *Proof, t *Trust, o Options) (*Report, error) {
+	a, err := t.anchors()
+	if err != nil {
+		return nil, err
+	}
+	v := &verifier{p: p, a: a, o: o, index: map[string]int64{}, opened: map[string]map[string][]byte{}}
+	v.load()
+	v.inLog()
+	v.keyring()
+	v.disclosures()
+	v.authorization()
+	lines := []Line{
+		v.signature(), v.digest(), v.replay(), v.audience(), v.recorded(), v.singleUse(), v.enforced(),
+		v.lease(), v.activities(), v.chain(), v.sealed(), v.logged(), v.consistent(), v.witnessed(),
+	}
+	return v.report(lines), nil
+}
+
+// leaf is a parsed leaf with its exact bytes' hash.
+type leaf struct {
+	*exeq.Leaf
+	hash exeq.Digest
+}
+
+// verifier holds what one verification found so far. A nil permit, start or
+// last means: not there or not believed.
+type verifier struct {
+	p *Proof
+	a *anchors
+	o Options
+
+	leaves, context []leaf
+	byID            map[string]leaf
+	badLeaf         error // first fault of the leaves' own form
+	unknown         error // a kind or version this build does not know
+	start, last     *leaf
+
+	index     map[string]int64 // leaf id → verified index
+	tree      *checkpoint
+	badLog    error // first receipt that is wrong
+	noReceipt []string
+	badKeys   error
+
+	opened     map[string]map[string][]byte // leaf id → field → canonical value
+	badOpening error
+	permit     *exeq.Permit
+	badPermit  error
+	request    *exeq.Request
+	inputs     *exeq.Inputs
+	rights     *exeq.Rights
+	decision   *exeq.Decision
+	facts      Facts
+}
+
+// load parses the leaves and finds the ones that matter.
+func (v *verifier) load() {
+	v.byID = map[string]leaf{}
+	parse := func(raw []string) (out []leaf) {
+		for _, b := range raw {
+			l, err := exeq.ParseLeaf([]byte(b))
+			if errors.Is(err, exeq.ErrCannotTell) {
+				v.unknown = first(v.unknown, err)
+				continue
+			}
+			if err != nil {
+				v.badLeaf = first(v.badLeaf, err)
+				continue
+			}
+			x := leaf{l, exeq.LeafHash([]byte(b))}
+			if _, twice := v.byID[l.ID]; twice {
+				v.badLeaf = first(v.badLeaf, fmt.Errorf("leaf %.36s stands in it twice", l.ID))
+			}
+			v.byID[l.ID] = x
+			out = append(out, x)
+		}
+		return out
+	}
+	v.leaves, v.context = parse(v.p.Leaves), parse(v.p.Context)
+	if len(v.leaves) == 0 {
+		v.badLeaf = first(v.badLeaf, errors.New("no leaf of the execution"))
+		return
+	}
+	for i := range v.leaves {
+		l := &v.leaves[i]
+		switch {
+		case l.Kind == exeq.KindStart && v.start != nil:
+			v.badLeaf = first(v.badLeaf, errors.New("two starts on one permit"))
+		case l.Kind == exeq.KindStart:
+			v.start = l
+		}
+	}
+	if l := &v.leaves[len(v.leaves)-1]; closes(l, len(v.leaves)) {
+		v.last = l
+	}
+}
+
+// closes reports whether a leaf ends an execution's chain: an end, or the
+// denial of a permit that its enforcing side refused.
+func closes(l *leaf, n int) bool {
+	return l.Kind == exeq.KindEnd || l.Kind == exeq.KindDenial && n == 2
+}
+
+// inLog verifies every receipt and notes the indexes.
+func (v *verifier) inLog() {
+	for _, r := range v.p.Receipts {
+		if err := v.oneReceipt(r); err != nil {
+			v.badLog = first(v.badLog, fmt.Errorf("receipt of %.36s: %w", r.Leaf, err))
+		}
+	}
+	want := append([]leaf{}, v.context...)
+	if len(v.leaves) > 0 {
+		want = append(want, v.leaves[0])
+	}
+	for _, l := range []*leaf{v.start, v.last} {
+		if l != nil {
+			want = append(want, *l)
+		}
+	}
+	for _, l := range want {
+		if _, ok := v.index[l.ID]; !ok {
+			v.noReceipt = append(v.noReceipt, string(l.Kind))
+		}
+	}
+}
+
+func (v *verifier) oneReceipt(r exeq.Receipt) error {
+	l, ok := v.byID[r.Leaf]
+	if !ok {
+		return errors.New("no such leaf in the proof")
+	}
+	if _, twice := v.index[r.Leaf]; twice {
+		return errors.New("a second one")
+	}
+	rc, err := parseReceipt(r.Proof)
+	if err != nil {
+		return err
+	}
+	cp, err := v.a.openCheckpoint(rc.note)
+	if err != nil {
+		return err
+	}
+	if rc.index >= cp.size {
+		return fmt.Errorf("index %d lies outside a tree of %d", rc.index, cp.size)
+	}
+	if err := tlog.CheckRecord(rc.path, cp.size, cp.root, rc.index, tlog.Hash(l.hash)); err != nil {
+		return errors.New("the leaf is not at that index of that tree")
+	}
+	switch {
+	case v.tree == nil:
+		v.tree = cp
+	case cp.size == v.tree.size && cp.root != v.tree.root:
+		return fmt.Errorf("two checkpoints of size %d with different roots: the log is forked", cp.size)
+	case cp.size != v.tree.size:
+		return fmt.Errorf("checkpoints of sizes %d and %d; all receipts must stand on one", v.tree.size, cp.size)
+	case v.a.quorum.root != nil && v.a.quorum.root.met(v.tree.sigs) && !v.a.quorum.root.met(cp.sigs):
+		v.tree = cp // the weakest cosigned one counts
+	}
+	v.index[r.Leaf] = rc.index
+	return nil
+}
+
+// keyring takes in the key leaves in the order of the log.
+func (v *verifier) keyring() {
+	last := int64(-1)
+	for i := range v.context {
+		l := &v.context[i]
+		at, ok := v.index[l.ID]
+		if !ok {
+			continue // counted as missing a receipt
+		}
+		if at <= last {
+			v.badKeys = first(v.badKeys, errors.New("context leaves are not in the order of the log"))
+		}
+		last = at
+		if l.Kind != exeq.KindKey && l.Kind != exeq.KindPolicy {
+			v.badKeys = first(v.badKeys, fmt.Errorf("a %s leaf has no place in the context", l.Kind))
+			continue
+		}
+		if err := v.a.verifyLeaf(l.Leaf, at); err != nil {
+			v.badKeys = first(v.badKeys, err)
+			continue
+		}
+		if l.Kind == exeq.KindKey {
+			v.badKeys = first(v.badKeys, v.a.apply(l.Leaf, at))
+		}
+	}
+}
+
+// first keeps the first error.
+func first(have, err error) error {
+	if have != nil {
+		return have
+	}
+	return err
+}
