@@ -131,7 +131,7 @@ func (b *builder) cell(c cell, up state) (state, error) {
 	switch {
 	case err == nil:
 		defer unix.Close(fd)
-	case symlink, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+	case symlink, errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 	default:
 		return s, fmt.Errorf("landlock: %w", err)
 	}
@@ -141,14 +141,16 @@ func (b *builder) cell(c cell, up state) (state, error) {
 		// one of the two uses forbids is over, what one allows is missing.
 		have, both := s.usable(), c.at&c.under
 		if b.o.Gated {
-			have |= Exec & (c.at | c.under)
 			both |= have & Exec
 		}
-		if m := (Missing{c.path, (c.at | c.under) &^ have, have &^ both, both, symlink}); m.Grant|m.Over != 0 {
+		if m := (Missing{c.path, (c.at | c.under) &^ have, have &^ both, both, symlink, errors.Is(err, unix.EACCES)}); m.Grant|m.Over != 0 {
 			b.rep.Missing = append(b.rep.Missing, m)
 		}
 		return s, nil
 	case kind != unix.S_IFDIR:
+		if over := c.at &^ c.under; up.usable()&c.at&Write != 0 && over != 0 {
+			b.rep.Widened = append(b.rep.Widened, Difference{c.path, over, "a directory put in the file's place would be allowed what the file is"})
+		}
 		return s, b.settle(fd, &s, false, c.at)
 	}
 	if c.at&^c.under&Read != 0 {

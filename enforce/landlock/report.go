@@ -90,8 +90,8 @@ type Mask struct {
 	Over Access
 }
 
-// Missing is a path that does not exist, or is a symbolic link, so that
-// neither rule nor mask can be put on it.
+// Missing is a path that does not exist, is a symbolic link or cannot be
+// reached by this user, so that neither rule nor mask can be put on it.
 type Missing struct {
 	Path string
 	// Grant is what rights allow there and the ruleset does not give: the
@@ -103,6 +103,9 @@ type Missing struct {
 	Over, Leave Access
 	// Symlink: the path, or a part of it, is a symbolic link.
 	Symlink bool
+	// Unreachable: a directory on the way may not be searched. The execution
+	// cannot either, unless its user owns that directory.
+	Unreachable bool
 }
 
 // Difference is a use of a path where ruleset and rights differ and no mask
