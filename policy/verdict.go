@@ -101,6 +101,18 @@ func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why caus
 	if len(o.permits) == 0 {
 		return d, byNothing
 	}
+	var obligations, labels []string
+	for _, r := range o.permits {
+		obligations = append(obligations, r.obligations...)
+		labels = append(labels, r.labels...)
+	}
+	obligations, labels = distinct(obligations), distinct(labels)
+	// Before the forbids that can be lifted: else lifting one would turn a
+	// step_up into this denial, and an approval would lower the verdict.
+	if conflicting(obligations) || slices.ContainsFunc(obligations, func(ob string) bool { return checkObligation(ob) != nil }) {
+		d.Policies = ids(o.permits)
+		return d, byObligation
+	}
 	if len(left) > 0 {
 		d.Verdict = exeq.StepUp
 		for _, r := range left {
@@ -113,24 +125,9 @@ func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why caus
 		d.Policies = ids(left)
 		return d, byNeed
 	}
-	d.Policies = ids(o.permits)
-	for _, r := range o.permits {
-		d.Obligations = append(d.Obligations, r.obligations...)
-		d.Labels = append(d.Labels, r.labels...)
-	}
-	d.Obligations, d.Labels = distinct(d.Obligations), distinct(d.Labels)
-	bad := conflicting(d.Obligations)
-	for _, ob := range d.Obligations {
-		bad = bad || checkObligation(ob) != nil
-	}
-	switch {
-	case bad:
-		d.Obligations, d.Labels = nil, nil
-		return d, byObligation
-	case len(d.Obligations) > 0:
+	d.Verdict, d.Policies, d.Obligations, d.Labels = exeq.Allow, ids(o.permits), obligations, labels
+	if len(obligations) > 0 {
 		d.Verdict = exeq.Modify
-	default:
-		d.Verdict = exeq.Allow
 	}
 	return d, byPermit
 }
