@@ -33,6 +33,7 @@ const (
 	tagLeafSig    = "exeq.dev/leaf-signature/v1\x00"
 	tagRenewal    = "exeq.dev/renewal/v1\x00"
 	tagRevocation = "exeq.dev/revocation/v1\x00"
+	tagPolicySet  = "exeq.dev/policyset/v1\x00"
 )
 
 // Digest is a SHA-256 digest; in JSON 64 lower-case hexadecimal digits.
@@ -70,6 +71,9 @@ func sum(tag string, data []byte) Digest {
 	h.Write(data)
 	return Digest(h.Sum(nil))
 }
+
+// PolicySetDigest is SHA-256("exeq.dev/policyset/v1" NUL ‖ canonical source).
+func PolicySetDigest(source []byte) Digest { return sum(tagPolicySet, source) }
 
 func canonical(v any) ([]byte, error) { return canon.Marshal(v) }
 
