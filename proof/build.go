@@ -19,18 +19,20 @@ type Material struct {
 	Receipts    []exeq.Receipt
 	Consistency []exeq.Digest // from the permit's checkpoint to that one
 	Disclosures []exeq.Disclosure
+	Source      []byte // of the policy set that decided, canonical; nil: not at hand
 }
 
 // Names under which a holder discloses; the other names are those of the
 // leaves' commitments (permit, request, inputs, decision, rights, policySet,
-// source, applied, audience, entries, exit, reason, …).
+// applied, audience, entries, exit, reason, …).
 const (
-	DiscloseAll  = "all"
-	DiscloseNone = "none"
+	DiscloseAll    = "all"
+	DiscloseNone   = "none"
+	DiscloseSource = "source" // of the policy set
 )
 
 // Build bundles an execution. disclose holds "all", "none", or names: fields
-// of commitments or "activity.SEQ.N" for entry N of the activity
+// of commitments, "source", or "activity.SEQ.N" for entry N of the activity
 // leaf with that sequence. A name that opens nothing is an error.
 func Build(m *Material, disclose ...string) (*Proof, error) {
 	if len(m.Leaves) == 0 {
@@ -82,6 +84,9 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 		}
 		return strings.Compare(x.Field, y.Field)
 	})
+	if m.Source != nil && s.takes(DiscloseSource) {
+		p.Source = m.Source
+	}
 	return p, s.unused()
 }
 

@@ -20,7 +20,6 @@ const (
 	fieldDecision  = "decision"     // exeq.Decision
 	fieldRights    = "rights"       // exeq.Rights
 	fieldPolicySet = "policySet"    // digest
-	fieldSource    = "source"       // policy source, canonical JSON; on the policy leaf
 	fieldApplied   = "applied"      // exeq.Applied
 	fieldAudience  = "audience"     // exeq.Audience
 	fieldPermitSum = "permitDigest" // LeafHash of the envelope

@@ -205,21 +205,25 @@ func (v *verifier) committedDigests() error {
 // replay: the policy set that the permit names, loaded again, decides the same.
 func (v *verifier) replay() Line {
 	l := Line{Check: CheckReplay}
-	set, source, err := v.policyLeaf()
+	set, err := v.policyLeaf()
 	switch {
 	case err != nil:
 		return l.fault(err)
-	case v.permit == nil || v.request == nil || v.inputs == nil || v.decision == nil || source == nil:
+	case v.p.Source != nil && v.permit == nil:
+		return l.is(Failed, "a policy source is given without the permit that names its set")
+	case v.p.Source != nil && exeq.PolicySetDigest(v.p.Source) != v.permit.Body.PolicySet:
+		return l.is(Failed, "the policy source is not of the set that the permit names")
+	case v.permit == nil || v.request == nil || v.inputs == nil || v.decision == nil || v.p.Source == nil:
 		return l.is(NotDisclosed, "needs permit, request, inputs, decision and policy source")
 	case v.o.Replay == nil:
 		return l.is(CannotTell, "no policy engine at hand")
 	}
-	d, err := v.o.Replay(source, v.request, v.inputs)
+	d, err := v.o.Replay(v.p.Source, v.request, v.inputs)
 	if err != nil {
 		return l.is(CannotTell, "the policy could not be replayed: "+short(err.Error()))
 	}
 	if d.PolicySet != v.permit.Body.PolicySet {
-		return l.is(Failed, "the policy source is not of the set that the permit names")
+		return l.is(Failed, "the policy engine loaded another set than the permit names")
 	}
 	if !sameJSON(d, v.decision) {
 		return l.is(Failed, fmt.Sprintf("the policy decides %s by %v, the record says %s by %v", d.Verdict, d.Policies, v.decision.Verdict, v.decision.Policies))
@@ -231,10 +235,10 @@ func (v *verifier) replay() Line {
 	return l.is(Proved, detail)
 }
 
-// policyLeaf finds the activation of the policy set and its disclosed source.
-func (v *verifier) policyLeaf() (*leaf, []byte, error) {
+// policyLeaf finds the activation of the policy set, if the proof has it.
+func (v *verifier) policyLeaf() (*leaf, error) {
 	if v.badKeys != nil {
-		return nil, nil, v.badKeys
+		return nil, v.badKeys
 	}
 	var found *leaf
 	for i := range v.context {
@@ -243,25 +247,25 @@ func (v *verifier) policyLeaf() (*leaf, []byte, error) {
 			continue
 		}
 		if found != nil {
-			return nil, nil, errors.New("two policy leaves in the context")
+			return nil, errors.New("two policy leaves in the context")
 		}
 		found = l
 	}
 	if found == nil {
-		return nil, nil, nil
+		return nil, nil
 	}
 	var set exeq.Digest
 	if ok, err := v.value(found, fieldPolicySet, &set); err != nil {
-		return nil, nil, err
+		return nil, err
 	} else if ok && v.permit != nil && set != v.permit.Body.PolicySet {
-		return nil, nil, errors.New("the policy leaf is of another set than the permit names")
+		return nil, errors.New("the policy leaf is of another set than the permit names")
 	}
 	at, ok := v.index[found.ID]
 	mine, ok2 := v.index[v.leaves[0].ID]
 	if ok && ok2 && at >= mine {
-		return nil, nil, errors.New("the policy set was activated after the permit")
+		return nil, errors.New("the policy set was activated after the permit")
 	}
-	return found, v.opened[found.ID][fieldSource], nil
+	return found, nil
 }
 
 // audience: the node key that signed the start is the one the permit is for.

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 
 	"github.com/exeq/exeq"
@@ -31,6 +32,8 @@ type Proof struct {
 	// Activities open single entries of activity leaves whose field "entries"
 	// is not disclosed.
 	Activities []Activity `json:"activities,omitempty"`
+	// Source is the canonical source of the policy set that decided.
+	Source json.RawMessage `json:"source,omitempty"`
 }
 
 // Activity opens one entry of one activity leaf.

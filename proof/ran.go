@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
-
-	"strings"
 
 	"github.com/exeq/exeq"
 )
@@ -88,6 +87,9 @@ func (v *verifier) lease() Line {
 	}
 	if v.last == nil {
 		return l.is(CannotTell, fmt.Sprintf("covered to %s; the end is not in the proof", covered))
+	}
+	if v.last.Body.Code == "lost" {
+		return l.is(CannotTell, fmt.Sprintf("covered to %s; then its supervisor was gone, and it was sealed later", covered))
 	}
 	if d := v.last.Time.Sub(covered.Time); d.Milliseconds() > slack+v.last.Body.HeldMillis {
 		return l.is(Failed, fmt.Sprintf("the last %s before the end were not renewed", d.Round(time.Millisecond)))

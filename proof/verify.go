@@ -24,7 +24,7 @@ func Verify(p *Proof, t *Trust, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verifier{p: p, a: a, o: o, index: map[string]int64{}, opened: map[string]map[string][]byte{}}
+	v := &verifier{p: p, a: a, o: o, index: map[string]int64{}, notes: map[string]*checkpoint{}, opened: map[string]map[string][]byte{}}
 	v.load()
 	v.inLog()
 	v.keyring()
@@ -56,7 +56,8 @@ type verifier struct {
 	unknown         error // a kind or version this build does not know
 	start, last     *leaf
 
-	index     map[string]int64 // leaf id → verified index
+	index     map[string]int64       // leaf id → verified index
+	notes     map[string]*checkpoint // verified, by text
 	tree      *checkpoint
 	badLog    error // first receipt that is wrong
 	noReceipt []string
@@ -156,9 +157,12 @@ func (v *verifier) oneReceipt(r exeq.Receipt) error {
 	if err != nil {
 		return err
 	}
-	cp, err := v.a.openCheckpoint(rc.note)
-	if err != nil {
-		return err
+	cp := v.notes[rc.note]
+	if cp == nil {
+		if cp, err = v.a.openCheckpoint(rc.note); err != nil {
+			return err
+		}
+		v.notes[rc.note] = cp
 	}
 	if rc.index >= cp.size {
 		return fmt.Errorf("index %d lies outside a tree of %d", rc.index, cp.size)
