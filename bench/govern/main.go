@@ -1,0 +1,96 @@
+// Command govern measures what it costs to run a command under exeq: its
+// start beside bwrap and runc, programs, files, a build and a clone inside the
+// governed tree beside the same outside, a large program's first execution, and
+// the memory of the supervisor.
+//
+//	govern [-quick] [-exeq PROGRAM] [-workload DIR] DIR
+//
+// DIR is a scratch directory; the workload programs of bench/workload lie
+// compiled in the directory that -workload names. Everything is run in turns,
+// A B A B, so that what else the machine does falls on both.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/exeq/exeq/bench/measure"
+)
+
+// bench is what the parts share.
+type bench struct {
+	out       *measure.Out
+	exeq      string // the program under test
+	workload  string
+	dir       string // scratch
+	workspace string // where the governed commands work
+	state     string // of exeq
+	quick     bool
+}
+
+func main() {
+	b := bench{out: measure.NewOut(os.Stdout)}
+	flag.StringVar(&b.exeq, "exeq", "exeq", "the exeq to measure")
+	flag.StringVar(&b.workload, "workload", ".", "directory of the workload programs")
+	flag.BoolVar(&b.quick, "quick", false, "fewer rounds")
+	flag.Parse()
+	if flag.NArg() < 1 {
+		fmt.Fprintln(os.Stderr, "usage: govern [flags] DIR [PART…]")
+		os.Exit(2)
+	}
+	if err := b.prepare(flag.Arg(0)); err != nil {
+		fmt.Fprintln(os.Stderr, "govern:", err)
+		os.Exit(1)
+	}
+	failed := false
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{{"start", b.start}, {"tree", b.tree}, {"large", b.large}, {"memory", b.memory}} {
+		if want := flag.Args()[1:]; len(want) > 0 && !slices.Contains(want, part.name) {
+			continue
+		}
+		if err := part.run(); err != nil {
+			fmt.Fprintf(os.Stderr, "govern: %s: %v\n", part.name, err)
+			failed = true
+		}
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// prepare makes the workspace and a state directory that has been used once,
+// so that no measured run creates keys.
+func (b *bench) prepare(dir string) (err error) {
+	for _, p := range []*string{&dir, &b.exeq, &b.workload} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	b.dir, b.workspace, b.state = dir, filepath.Join(dir, "workspace"), filepath.Join(dir, "state")
+	if err := os.MkdirAll(b.workspace, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"spawn", "open", "true"} {
+		text, err := os.ReadFile(filepath.Join(b.workload, name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(b.workspace, name), text, 0o755); err != nil {
+			return err
+		}
+	}
+	return run(b.governed("/bin/true"))
+}
+
+// rounds is n, or a few when the run is quick.
+func (b *bench) rounds(n int) int {
+	if b.quick {
+		return max(2, n/5)
+	}
+	return n
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+)
+
+// tree compares what runs inside a governed tree with the same outside. Start
+// and end of exeq itself are in the times of the build and the clone and not
+// in those of single starts and opens.
+func (b *bench) tree() error {
+	files, err := b.files(64)
+	if err != nil {
+		return err
+	}
+	count := strconv.Itoa(b.rounds(1000))
+	opens := strconv.Itoa(b.rounds(100_000))
+	small := func(name, note string, argv ...string) error {
+		return b.turns("tree", name, b.rounds(15), note,
+			side{"plain", func(int) (float64, error) { return printed(b.plain(argv...), 1) }},
+			side{"exeq", func(int) (float64, error) { return printed(b.governed(argv...), 1) }})
+	}
+	if err := small("start a program and wait", "", "./spawn", count, "/bin/true"); err != nil {
+		return err
+	}
+	if err := small("open for reading, close", "", append([]string{"./open", "read", opens}, files...)...); err != nil {
+		return err
+	}
+	if err := small("open for writing, close", "", append([]string{"./open", "write", count}, files...)...); err != nil {
+		return err
+	}
+	if err := b.build(); err != nil {
+		return err
+	}
+	return b.clone()
+}
+
+// files makes n small files in the workspace, named as its programs see them.
+func (b *bench) files(n int) (names []string, err error) {
+	if err := os.MkdirAll(filepath.Join(b.workspace, "files"), 0o755); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		name := fmt.Sprintf("files/file-%d", i)
+		names = append(names, name)
+		if err := os.WriteFile(filepath.Join(b.workspace, name), []byte(name), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// build compiles net/http and what it needs into an empty cache.
+func (b *bench) build() error {
+	dir := filepath.Join(b.workspace, "server")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{
+		"go.mod":  "module server\n\ngo 1.26\n",
+		"main.go": "package main\n\nimport \"net/http\"\n\nfunc main() { http.ListenAndServe(\"127.0.0.1:0\", nil) }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	cold := func(command func(...string) *exec.Cmd) func(int) (float64, error) {
+		return func(int) (float64, error) {
+			cache := filepath.Join(b.workspace, "cache")
+			if err := os.RemoveAll(cache); err != nil {
+				return 0, err
+			}
+			c := command("go", "build", "-C", "server", "-o", "server", ".")
+			c.Env = append(c.Env, "GOCACHE="+cache)
+			return wall(c)
+		}
+	}
+	return b.turns("tree", "go build, cold", b.rounds(5), "", side{"plain", cold(b.plain)}, side{"exeq", cold(b.governed)})
+}
+
+// clone clones a local repository of 4,000 files.
+func (b *bench) clone() error {
+	if err := b.repository("origin", 4000); err != nil {
+		return err
+	}
+	timed := func(command func(...string) *exec.Cmd) func(int) (float64, error) {
+		return func(int) (float64, error) {
+			v, err := wall(command("git", "clone", "-q", "origin", "copy"))
+			if err != nil {
+				return 0, err
+			}
+			return v, os.RemoveAll(filepath.Join(b.workspace, "copy"))
+		}
+	}
+	return b.turns("tree", "git clone, local, 4,000 files", b.rounds(10), "", side{"plain", timed(b.plain)}, side{"exeq", timed(b.governed)})
+}
+
+// repository makes a repository with files of two kilobytes.
+func (b *bench) repository(name string, files int) error {
+	dir := filepath.Join(b.workspace, name)
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := run(b.plain("git", "init", "-q", "-b", "main", name)); err != nil {
+		return err
+	}
+	var s bytes.Buffer
+	for i := range files {
+		text := bytes.Repeat([]byte(fmt.Sprintf("line of file %d\n", i)), 128)
+		fmt.Fprintf(&s, "blob\nmark :%d\ndata %d\n%s\n", i+1, len(text), text)
+	}
+	fmt.Fprint(&s, "commit refs/heads/main\ncommitter bench <bench@example.com> 1790000000 +0000\ndata 5\nfiles\n")
+	for i := range files {
+		fmt.Fprintf(&s, "M 100644 :%d dir-%d/file-%d.txt\n", i+1, i%200, i)
+	}
+	imported := b.plain("git", "-C", name, "fast-import", "--quiet")
+	imported.Stdin = &s
+	if err := run(imported); err != nil {
+		return err
+	}
+	return run(b.plain("git", "-C", name, "reset", "-q", "--hard", "main"))
+}

@@ -1,0 +1,142 @@
+// Command peers measures other decision points on the shapes that
+// bench/decide left in a directory, and compares their answers with Exeq's:
+//
+//	peers DIR
+//
+// It writes one JSON object a line, of the form that bench/measure gives. A
+// peer that answers one request otherwise ends it with an error: numbers of
+// engines that do different things are worth nothing.
+//
+// It is a Go module of its own, so that what it needs is not in Exeq's go.mod.
+// Requests are handed to the peers as they like them best, parsed and with
+// their entities made; Exeq's time has the validation of its request in it.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// sizes as in bench/shape.
+var sizes = []int{10, 100, 1000, 10_000}
+
+// budget is how long one engine is measured on one shape.
+const budget = 2 * time.Second
+
+// asked is a line of a shape's requests.jsonl: the forms that peers take.
+type asked struct {
+	Cedar json.RawMessage `json:"cedar"`
+	Rego  any             `json:"rego"`
+}
+
+// answer is a line of answers.jsonl: what Exeq said.
+type answer struct {
+	Allow    bool     `json:"allow"`
+	Policies []string `json:"policies"`
+}
+
+// engine answers the i-th request of a shape. Where ids is false it gives no
+// policies.
+type engine struct {
+	name   string
+	ids    bool
+	decide func(i int) (answer, error)
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: peers DIR")
+		os.Exit(2)
+	}
+	for _, n := range sizes {
+		if err := shape(filepath.Join(os.Args[1], fmt.Sprintf("shape-%d", n)), n); err != nil {
+			fmt.Fprintf(os.Stderr, "peers: %d policies: %v\n", n, err)
+			os.Exit(1)
+		}
+	}
+}
+
+func shape(dir string, n int) error {
+	requests, err := lines[asked](filepath.Join(dir, "requests.jsonl"))
+	if err != nil {
+		return err
+	}
+	answers, err := lines[answer](filepath.Join(dir, "answers.jsonl"))
+	if err != nil {
+		return err
+	}
+	for _, open := range []func(string, []asked) (engine, error){opaRules, opaAnswer, cedarLinear} {
+		e, err := open(dir, requests)
+		if err != nil {
+			return err
+		}
+		if err := agree(e, answers); err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+		if err := measure(e, n, len(requests)); err != nil {
+			return fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	return nil
+}
+
+// agree answers every request once; it warms the engine up, too.
+func agree(e engine, want []answer) error {
+	for i, w := range want {
+		got, err := e.decide(i)
+		if err != nil {
+			return fmt.Errorf("request %d: %w", i, err)
+		}
+		slices.Sort(got.Policies)
+		if got.Allow != w.Allow || e.ids && !slices.Equal(got.Policies, w.Policies) {
+			return fmt.Errorf("request %d: answers %+v, exeq %+v", i, got, w)
+		}
+	}
+	return nil
+}
+
+// measure decides again and again and puts the median of its rounds.
+func measure(e engine, n, requests int) error {
+	var samples []float64
+	for end := time.Now().Add(budget); len(samples) < 3 || time.Now().Before(end); {
+		start := time.Now()
+		for i := range requests {
+			if _, err := e.decide(i); err != nil {
+				return err
+			}
+		}
+		samples = append(samples, float64(time.Since(start))/float64(requests))
+	}
+	slices.Sort(samples)
+	at := func(q int) float64 { return samples[(len(samples)-1)*q/4] }
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"part": "decide", "case": strconv.Itoa(n), "who": e.name, "unit": "ns",
+		"value": at(2), "low": at(1), "high": at(3), "runs": len(samples),
+	})
+}
+
+// lines decodes a file of one JSON value a line.
+func lines[T any](name string) ([]T, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var out []T
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		var v T
+		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out = append(out, v)
+	}
+	return out, s.Err()
+}
