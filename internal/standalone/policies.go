@@ -17,6 +17,7 @@ import (
 // validates and its activation is on record.
 type policies struct {
 	path     string
+	fixed    *policy.Set // whatever path says
 	activate func(context.Context, *policy.Set) error
 	say      func(string)
 
@@ -30,12 +31,15 @@ type policies struct {
 func (p *policies) Active(ctx context.Context) (exeq.Decider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	stamp, err := stampOf(p.path)
+	stamp, err := "fixed", error(nil)
+	if p.fixed == nil {
+		stamp, err = stampOf(p.path)
+	}
 	if err == nil && stamp == p.stamp && p.active != nil {
 		return p.active, nil
 	}
-	var set *policy.Set
-	if err == nil {
+	set := p.fixed
+	if err == nil && set == nil {
 		set, err = policy.LoadDir(p.path)
 	}
 	if err == nil && (p.active == nil || set.PolicySet() != p.active.PolicySet()) {

@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/exeq/exeq"
 )
@@ -21,9 +22,33 @@ type Place struct {
 	Workspace, Home, Tmp string // raw, absolute, symbolic links resolved
 }
 
-// FindPlace resolves the working directory as workspace, the user's home, and
-// tmp, a directory that the caller made for this execution.
-func FindPlace(tmp string) (Place, error) {
+// NewPlace makes a temporary directory for one execution and resolves it, the
+// working directory as workspace, and the user's home; cleanup removes it.
+func NewPlace() (p Place, cleanup func(), err error) {
+	tmp, err := os.MkdirTemp("", "exeq-")
+	if err != nil {
+		return Place{}, nil, fmt.Errorf("temporary directory: %w", err)
+	}
+	cleanup = func() { os.RemoveAll(tmp) }
+	if p, err = findPlace(tmp); err != nil {
+		cleanup()
+		return Place{}, nil, err
+	}
+	return p, cleanup, nil
+}
+
+// Environ is env with the execution's own temporary directory.
+func (p Place) Environ(env []string) []string {
+	out := make([]string, 0, len(env)+1)
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, "TMPDIR=") {
+			out = append(out, kv)
+		}
+	}
+	return append(out, "TMPDIR="+p.Tmp)
+}
+
+func findPlace(tmp string) (Place, error) {
 	wd, err := os.Getwd()
 	if err != nil {
 		return Place{}, fmt.Errorf("working directory: %w", err)

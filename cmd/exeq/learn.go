@@ -1,0 +1,100 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/standalone"
+	"github.com/exeq/exeq/policy"
+)
+
+// observer permits everything and has every use put to it: under it nothing is
+// granted beforehand, each right is granted and noted as it comes.
+const observer = `@id("observe") @label("observed")
+permit (principal, action, resource);
+`
+
+func learn(ctx context.Context, c *call) int {
+	var o runOptions
+	var out string
+	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
+		o.define(fs)
+		fs.StringVar(&out, "o", "policy", "directory to write the policy to; must not exist")
+	})
+	if !ok {
+		return status
+	}
+	if o.argv = fs.Args(); len(o.argv) == 0 {
+		return c.misuse("no command given")
+	}
+	if _, err := os.Lstat(out); err == nil {
+		return c.fail(fmt.Errorf("%s exists: name another directory with -o", out))
+	}
+	set, err := policy.Load(&policy.Source{Version: 1, Files: map[string]string{
+		"observe.cedar": observer, policy.SettingsFile: `{"environment":["*"]}`,
+	}})
+	if err != nil {
+		return c.fail(err)
+	}
+	o.set, o.observe = set, true
+	outcome, err := o.govern(ctx, c)
+	if outcome == nil || outcome.State != exeq.Sealed {
+		fmt.Fprintf(c.stderr, "exeq learn: %s\n", err)
+		return exitOf(outcome, err)
+	}
+	if err := writeLearned(ctx, c, &o, outcome.ID, out); err != nil {
+		return c.fail(err)
+	}
+	return exitOf(outcome, err)
+}
+
+// writeLearned turns what was observed into a policy that passes its check.
+func writeLearned(ctx context.Context, c *call, o *runOptions, id, out string) error {
+	in, err := c.open(ctx, o.state)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	leaves, err := in.Store.Leaves(ctx, id)
+	if err != nil {
+		return err
+	}
+	d, err := standalone.DecisionOf(leaves)
+	if err != nil {
+		return err
+	}
+	entries, err := standalone.ActivitiesOf(leaves)
+	if err != nil {
+		return err
+	}
+	observed := make([]exeq.Activity, 0, len(entries))
+	for _, e := range entries {
+		if e.Verdict.Permits() {
+			observed = append(observed, e.Activity)
+		}
+	}
+	src, err := policy.Learn(observed, d.Request)
+	if err != nil {
+		return err
+	}
+	if problems := policy.Check(src); len(problems) > 0 {
+		return &policy.CheckError{Problems: problems}
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(keys(src.Files)) {
+		if err := os.WriteFile(filepath.Join(out, name), []byte(src.Files[name]), 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.stderr, "exeq: %d activities seen; policy in %s: read it, then exeq run --policy %s -- …\n", len(observed), out, out)
+	return nil
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/standalone"
+	"github.com/exeq/exeq/policy"
+)
+
+func policyCommand(ctx context.Context, c *call) int {
+	subcommands := map[string]func(context.Context, *call) int{
+		"check": policyCheck, "test": policyTest, "replay": policyReplay, "diff": policyDiff,
+	}
+	if len(c.argv) == 0 || subcommands[c.argv[0]] == nil {
+		return c.misuse("want check, test, replay or diff")
+	}
+	sub := subcommands[c.argv[0]]
+	c.name += " " + c.argv[0]
+	c.args, c.argv = map[string]string{
+		"check": "PATH…", "test": "PATH…", "replay": "[flags] PATH", "diff": "[flags] OLD NEW",
+	}[c.argv[0]], c.argv[1:]
+	return sub(ctx, c)
+}
+
+func policyCheck(_ context.Context, c *call) int {
+	var asJSON bool
+	fs, status, ok := c.flags(func(fs *flag.FlagSet) { fs.BoolVar(&asJSON, "json", false, "print JSON") })
+	if !ok {
+		return status
+	}
+	if fs.NArg() == 0 {
+		return c.misuse("name a policy directory or .cedar file")
+	}
+	problems := []policy.Problem{}
+	for _, path := range fs.Args() {
+		src, err := policy.ReadDir(path)
+		if err != nil {
+			return c.fail(err)
+		}
+		problems = append(problems, policy.Check(src)...)
+	}
+	if asJSON {
+		printJSON(c.stdout, problems)
+	} else {
+		for _, p := range problems {
+			fmt.Fprintln(c.stdout, p)
+		}
+	}
+	if len(problems) > 0 {
+		return exitFailed
+	}
+	return 0
+}
+
+func policyTest(_ context.Context, c *call) int {
+	var asJSON bool
+	fs, status, ok := c.flags(func(fs *flag.FlagSet) { fs.BoolVar(&asJSON, "json", false, "print JSON") })
+	if !ok {
+		return status
+	}
+	if fs.NArg() == 0 {
+		return c.misuse("name a policy directory or .cedar file")
+	}
+	results := []policy.CaseResult{}
+	for _, path := range fs.Args() {
+		r, err := policy.TestDir(path)
+		if err != nil {
+			return c.fail(err)
+		}
+		results = append(results, r...)
+	}
+	failed := 0
+	for _, r := range results {
+		if r.Failure != "" {
+			failed++
+			if !asJSON {
+				fmt.Fprintf(c.stdout, "%s: %s: %s\n", r.File, r.Name, r.Failure)
+			}
+		}
+	}
+	if asJSON {
+		printJSON(c.stdout, results)
+	} else {
+		fmt.Fprintf(c.stdout, "%d cases, %d failed\n", len(results), failed)
+	}
+	if failed > 0 {
+		return exitFailed
+	}
+	return 0
+}
+
+func policyReplay(ctx context.Context, c *call) int {
+	in, fs, asJSON, status := c.query(ctx, nil)
+	if in == nil {
+		return status
+	}
+	defer in.Close()
+	if fs.NArg() != 1 {
+		return c.misuse("want one candidate policy")
+	}
+	set, err := policy.LoadDir(fs.Arg(0))
+	if err != nil {
+		return c.fail(err)
+	}
+	history, err := in.History(ctx)
+	if err != nil {
+		return c.fail(err)
+	}
+	changes, err := set.Replay(ctx, history)
+	if err != nil {
+		return c.fail(err)
+	}
+	if asJSON {
+		printJSON(c.stdout, changes)
+		return 0
+	}
+	printChanges(c, changes)
+	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change\n", len(history), len(changes))
+	return 0
+}
+
+func printChanges(c *call, changes []policy.Change) {
+	for _, ch := range changes {
+		fmt.Fprintf(c.stdout, "%s  %s → %s  %s %s\n", ch.ID, ch.Decision.Verdict, ch.Now.Verdict, ch.Request.Action, clip(ch.Request.Context.Command, 60))
+	}
+}
+
+func policyDiff(ctx context.Context, c *call) int {
+	var state string
+	var asJSON bool
+	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
+		fs.StringVar(&state, "state", "", "state directory whose history is decided by both")
+		fs.BoolVar(&asJSON, "json", false, "print JSON")
+	})
+	if !ok {
+		return status
+	}
+	if fs.NArg() != 2 {
+		return c.misuse("want an old and a new policy")
+	}
+	from, err := policy.LoadDir(fs.Arg(0))
+	if err != nil {
+		return c.fail(err)
+	}
+	to, err := policy.LoadDir(fs.Arg(1))
+	if err != nil {
+		return c.fail(err)
+	}
+	var history []policy.Recorded
+	if in, err := c.open(ctx, state); err == nil {
+		defer in.Close()
+		if history, err = in.History(ctx); err != nil {
+			return c.fail(err)
+		}
+	} else if state != "" {
+		return c.fail(err)
+	}
+	d, err := policy.Diff(ctx, from, to, history)
+	if err != nil {
+		return c.fail(err)
+	}
+	if asJSON {
+		printJSON(c.stdout, d)
+		return 0
+	}
+	for _, x := range []struct {
+		sign string
+		ids  []string
+	}{{"+", d.Added}, {"-", d.Removed}, {"~", d.Changed}} {
+		for _, id := range x.ids {
+			fmt.Fprintln(c.stdout, x.sign, id)
+		}
+	}
+	if d.Settings {
+		fmt.Fprintln(c.stdout, "~ settings.json")
+	}
+	if d.Entities {
+		fmt.Fprintln(c.stdout, "~ entities.json")
+	}
+	printChanges(c, d.Decisions)
+	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change\n", len(history), len(d.Decisions))
+	return 0
+}
+
+// why explains the decision of an execution or denial under the policy set
+// that made it.
+func why(ctx context.Context, c *call) int {
+	in, fs, asJSON, status := c.query(ctx, nil)
+	if in == nil {
+		return status
+	}
+	defer in.Close()
+	if fs.NArg() != 1 {
+		return c.misuse("want one execution")
+	}
+	leaves, err := in.Store.Leaves(ctx, fs.Arg(0))
+	if err == nil && len(leaves) == 0 {
+		err = fmt.Errorf("there is no execution %s; exeq ps --all lists them", fs.Arg(0))
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	d, err := standalone.DecisionOf(leaves)
+	if err != nil {
+		return c.fail(err)
+	}
+	entries, err := standalone.ActivitiesOf(leaves)
+	if err != nil {
+		return c.fail(err)
+	}
+	denied := standalone.Denied(entries)
+	set, err := in.SetOf(ctx, d.Decision.PolicySet)
+	if err != nil {
+		return c.fail(err)
+	}
+	ex, err := set.Explain(ctx, d.Request, d.Inputs)
+	if ex == nil {
+		return c.fail(err)
+	}
+	if asJSON {
+		printJSON(c.stdout, struct {
+			Request *exeq.Request        `json:"request"`
+			Inputs  *exeq.Inputs         `json:"inputs"`
+			Why     *policy.Explanation  `json:"why"`
+			Denied  []exeq.ActivityEntry `json:"deniedActivities,omitempty"`
+		}{d.Request, d.Inputs, ex, denied})
+		return 0
+	}
+	fmt.Fprintf(c.stdout, "%s  %s\n", d.Decision.Verdict, ex.Reason)
+	fmt.Fprintf(c.stdout, "\nrequest  %s by %s %q\n", d.Request.Action, d.Request.Subject.Type, d.Request.Subject.ID)
+	fmt.Fprintf(c.stdout, "  program    %s\n  sha256     %s\n  command    %s\n  workspace  %s\n  tier       %s\n  policy set %s\n",
+		d.Request.Resource.ID, d.Request.Resource.SHA256, d.Request.Context.Command, d.Request.Context.Workspace, d.Inputs.Tier, d.Decision.PolicySet)
+	for _, r := range ex.Rules {
+		if !r.Determining {
+			continue
+		}
+		fmt.Fprintf(c.stdout, "\ndecided by %s (%s:%d)\n%s\n", r.ID, r.File, r.Line, r.Text)
+	}
+	if len(ex.Changes) > 0 {
+		fmt.Fprintln(c.stdout, "\nwhat would change it")
+		for _, line := range ex.Changes {
+			fmt.Fprintln(c.stdout, "  "+line)
+		}
+	}
+	if len(denied) > 0 {
+		fmt.Fprintln(c.stdout, "\ndenied while it ran")
+		for _, e := range denied {
+			fmt.Fprintf(c.stdout, "  %s %s %s  by %v\n", e.Time, e.Activity.Action, e.Activity.Resource.ID, e.Policies)
+		}
+	}
+	return 0
+}

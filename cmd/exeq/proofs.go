@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/exeq/exeq/internal/standalone"
+	"github.com/exeq/exeq/proof"
+)
+
+func verify(_ context.Context, c *call) int {
+	var trustFile, state string
+	var asJSON bool
+	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
+		fs.StringVar(&trustFile, "trust", "", "trust file; default: what the state directory's owner trusts")
+		fs.StringVar(&state, "state", "", "state directory, where no trust file is named")
+		fs.BoolVar(&asJSON, "json", false, "print JSON")
+	})
+	if !ok {
+		return status
+	}
+	if fs.NArg() != 1 {
+		return c.misuse("want one proof file")
+	}
+	cannotTell := func(err error) int {
+		fmt.Fprintf(c.stderr, "exeq verify: cannot tell: %s\n", err)
+		return exitUsage
+	}
+	trust, err := c.trustFor(trustFile, state)
+	if err != nil {
+		return cannotTell(err)
+	}
+	b, err := os.ReadFile(fs.Arg(0))
+	if err != nil {
+		return cannotTell(err)
+	}
+	report := proof.VerifyBytes(b, trust, proof.Options{Replay: standalone.Replay})
+	if asJSON {
+		out, err := report.JSON()
+		if err != nil {
+			return cannotTell(err)
+		}
+		c.stdout.Write(out)
+	} else {
+		fmt.Fprint(c.stdout, report.Text())
+	}
+	return report.Verdict.Exit()
+}
+
+// trustFor reads a trust file, or asks the local installation.
+func (c *call) trustFor(file, state string) (*proof.Trust, error) {
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		return proof.ParseTrust(b)
+	}
+	dir, err := stateDir(state)
+	if err != nil {
+		return nil, err
+	}
+	t, err := standalone.TrustOf(dir)
+	if err != nil {
+		return nil, fmt.Errorf("no trust: name a trust file with --trust (exeq trust export writes one where the execution ran): %w", err)
+	}
+	return t, nil
+}
+
+func proofOf(ctx context.Context, c *call) int {
+	var to, disclose string
+	in, fs, _, status := c.query(ctx, func(fs *flag.FlagSet) {
+		fs.StringVar(&to, "o", "", "file to write; default: standard output")
+		fs.StringVar(&disclose, "disclose", "all", "all, none, or fields separated by commas")
+	})
+	if in == nil {
+		return status
+	}
+	defer in.Close()
+	if fs.NArg() != 1 {
+		return c.misuse("want one execution")
+	}
+	fields := strings.Split(disclose, ",")
+	if to != "" {
+		if err := in.WriteProof(ctx, fs.Arg(0), to, fields...); err != nil {
+			return c.fail(err)
+		}
+		return 0
+	}
+	b, err := in.Proof(ctx, fs.Arg(0), fields...)
+	if err != nil {
+		return c.fail(err)
+	}
+	c.stdout.Write(b)
+	return 0
+}
+
+func trust(ctx context.Context, c *call) int {
+	if len(c.argv) == 0 || c.argv[0] != "export" {
+		return c.misuse("want export")
+	}
+	c.argv = c.argv[1:]
+	var to string
+	in, _, _, status := c.query(ctx, func(fs *flag.FlagSet) {
+		fs.StringVar(&to, "o", "", "file to write; default: standard output")
+	})
+	if in == nil {
+		return status
+	}
+	defer in.Close()
+	t, err := in.Trust()
+	if err != nil {
+		return c.fail(err)
+	}
+	b, err := t.Encode()
+	if err != nil {
+		return c.fail(err)
+	}
+	if to != "" {
+		err = os.WriteFile(to, b, 0o644)
+	} else {
+		_, err = c.stdout.Write(b)
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	return 0
+}
+
+func initialise(ctx context.Context, c *call) int {
+	var state string
+	_, status, ok := c.flags(func(fs *flag.FlagSet) { fs.StringVar(&state, "state", "", "state directory") })
+	if !ok {
+		return status
+	}
+	dir, err := stateDir(state)
+	if err != nil {
+		return c.fail(err)
+	}
+	in, err := standalone.Open(ctx, standalone.Options{Dir: dir, Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
+	if err != nil {
+		return c.fail(err)
+	}
+	defer in.Close()
+	was := "is there already"
+	if in.Created {
+		was = "created"
+	}
+	fmt.Fprintf(c.stdout, "state   %s (%s)\norigin  %s\npolicy  %s\n", in.Dir, was, in.Keys.Origin(), in.PolicyPath())
+	return 0
+}
+
+// drain puts what a run recorded into the log. run leaves it behind, detached,
+// so that nobody waits for the log.
+func drain(ctx context.Context, c *call) int {
+	in, _, _, status := c.query(ctx, nil)
+	if in == nil {
+		return status
+	}
+	defer in.Close()
+	if err := in.Store.Drain(ctx); err != nil {
+		return c.fail(err)
+	}
+	return 0
+}

@@ -1,0 +1,205 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/adapter/egress"
+	"github.com/exeq/exeq/enforce"
+	"github.com/exeq/exeq/enforce/programs"
+	"github.com/exeq/exeq/internal/standalone"
+	"github.com/exeq/exeq/policy"
+)
+
+// runOptions are the flags of run, which learn shares.
+type runOptions struct {
+	who    standalone.Who
+	state  string
+	policy string
+	tier   string
+	proof  string
+	json   bool
+	argv   []string
+	// set and observe are learn's: grant what the command does, and note it.
+	set     *policy.Set
+	observe bool
+}
+
+func run(ctx context.Context, c *call) int {
+	var o runOptions
+	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
+		o.define(fs)
+		fs.StringVar(&o.policy, "policy", "", "policy directory or file; default: the state's own")
+		fs.StringVar(&o.proof, "proof", "", "wait for the log and write the proof to this file")
+	})
+	if !ok {
+		return status
+	}
+	if o.argv = fs.Args(); len(o.argv) == 0 {
+		return c.misuse("no command given")
+	}
+	out, err := o.govern(ctx, c)
+	if o.json {
+		printJSON(c.stderr, jsonOutcome(out, err))
+	} else if err != nil {
+		fmt.Fprintf(c.stderr, "exeq: %s\n", err)
+	}
+	return exitOf(out, err)
+}
+
+func (o *runOptions) define(fs *flag.FlagSet) {
+	fs.StringVar(&o.who.Agent, "agent", "", "name of the agent that acts (default local)")
+	fs.StringVar(&o.who.Intent, "intent", "", "what the caller says it wants; recorded as claimed")
+	fs.StringVar(&o.state, "state", "", "state directory")
+	fs.StringVar(&o.tier, "tier", "auto", "auto, kernel, kernel-lite, rootless or nested")
+	fs.BoolVar(&o.json, "json", false, "report the outcome as JSON on stderr")
+}
+
+// govern takes the command through the flow. The mount agent is cloned before
+// anything else, so that no key is ever in a child's memory.
+func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error) {
+	enforcer, err := o.prepare(c)
+	if err != nil {
+		return nil, err
+	}
+	defer enforcer.Close()
+	dir, err := stateDir(o.state)
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv("EXEQ_SERVER") != "" {
+		return nil, errors.New("EXEQ_SERVER is set, and this build has no server: unset it to decide locally")
+	}
+	at, cleanup, err := standalone.NewPlace()
+	if err != nil {
+		return nil, err
+	}
+	defer cleanup()
+	program, err := programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace)
+	if err != nil {
+		return nil, err
+	}
+	defer program.File.Close()
+
+	inst, err := standalone.Open(ctx, standalone.Options{Dir: dir, Policy: o.policy, Set: o.set, Say: func(line string) {
+		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	defer inst.Close()
+
+	launch := &exeq.Launch{
+		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
+		Program: program.File, Argv: o.argv, Env: at.Environ(os.Environ()), Dir: at.Workspace,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Hidden: inst.Hidden(), Scratch: inst.Scratch(),
+	}
+	o.giveEgress(ctx, launch, inst.Log)
+	// The command gets the terminal's signals itself; what is sent to Exeq
+	// alone it passes on by ending the execution in order.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	governor, err := inst.Governor(enforcer)
+	if err != nil {
+		return nil, err
+	}
+	out, err := governor.Run(ctx, launch, exeq.Inputs{Tier: enforcer.Tier()}, "")
+	if out != nil && out.State == exeq.Sealed {
+		o.tell(c, inst, out)
+		if o.proof != "" {
+			err = errors.Join(err, inst.WriteProof(ctx, out.ID, o.proof))
+		}
+	}
+	if derr := inst.LeaveDrainer(ctx); derr != nil {
+		inst.Log.Warn("no drainer: the next start drains", "err", derr)
+	}
+	return out, err
+}
+
+// giveEgress gives the execution its only way out.
+func (o *runOptions) giveEgress(ctx context.Context, l *exeq.Launch, log *slog.Logger) {
+	var proxy atomic.Pointer[egress.Proxy]
+	l.Egress = func(from net.Listener) {
+		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log})
+		proxy.Store(p)
+		p.Serve(from)
+	}
+	l.Recheck = func() {
+		if p := proxy.Load(); p != nil {
+			p.Recheck(ctx)
+		}
+	}
+	l.BytesOut = func() int64 {
+		if p := proxy.Load(); p != nil {
+			return p.BytesOut()
+		}
+		return 0
+	}
+}
+
+// prepare readies the strongest tier that was asked for and can be had.
+func (o *runOptions) prepare(c *call) (*enforce.Enforcer, error) {
+	if o.tier != "auto" {
+		t, err := exeq.ParseTier(o.tier)
+		if err != nil {
+			return nil, err
+		}
+		if t > exeq.TierRootless {
+			return nil, fmt.Errorf("%w: tier %s needs exeq-node, which this machine does not run; see exeq doctor", exeq.ErrEnforce, t)
+		}
+	}
+	return enforce.Prepare(enforce.Options{Messages: c.stderr})
+}
+
+// tell says where the proof is, when somebody looks or it is the first time.
+func (o *runOptions) tell(c *call, inst *standalone.Installation, out *exeq.Outcome) {
+	if o.json || !inst.Created && !term.IsTerminal(int(os.Stderr.Fd())) {
+		return
+	}
+	where := "exeq proof " + out.ID
+	if o.proof != "" {
+		where = o.proof
+	}
+	fmt.Fprintf(c.stderr, "exeq: %s sealed; proof: %s\n", out.ID, where)
+}
+
+// jsonOutcome is the stable schema of run --json.
+func jsonOutcome(out *exeq.Outcome, err error) any {
+	v := struct {
+		Execution string         `json:"execution,omitempty"`
+		State     exeq.State     `json:"state"`
+		Decision  *exeq.Decision `json:"decision,omitempty"`
+		Code      string         `json:"code,omitempty"`
+		Exit      *exeq.Exit     `json:"exit,omitempty"`
+		Error     string         `json:"error,omitempty"`
+		Status    int            `json:"status"`
+	}{State: exeq.Failed, Status: exitOf(out, err)}
+	if out != nil {
+		v.Execution, v.State, v.Code = out.ID, out.State, out.Code
+		if out.Decision.Verdict != "" {
+			v.Decision = &out.Decision
+		}
+		if out.State == exeq.Sealed {
+			v.Exit = &out.Exit
+		}
+	}
+	if err != nil {
+		v.Error = strings.TrimSpace(err.Error())
+	}
+	return v
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/exeq/exeq"
+)
+
+// stateFlag resolves --state, $EXEQ_STATE, $XDG_STATE_HOME/exeq and the home
+// directory, in that order, to an absolute path.
+func stateDir(flag string) (string, error) {
+	for _, dir := range []string{flag, os.Getenv("EXEQ_STATE")} {
+		if dir != "" {
+			return filepath.Abs(dir)
+		}
+	}
+	if x := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(x) {
+		return filepath.Join(x, "exeq"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for state: set --state or $EXEQ_STATE (%w)", err)
+	}
+	return filepath.Join(home, ".local", "state", "exeq"), nil
+}
+
+// exitOf maps a run's error to its exit status.
+func exitOf(out *exeq.Outcome, err error) int {
+	switch {
+	case err == nil:
+		return out.Exit.Code
+	case errors.Is(err, exeq.ErrDenied):
+		return exitDenied
+	case out != nil && out.State == exeq.Sealed:
+		return exitKilled
+	default:
+		return exitExeqFailed
+	}
+}
+
+// printJSON writes v as one indented document.
+func printJSON(w io.Writer, v any) {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	e.Encode(v) // a closed pipe is the reader's choice
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package standalone
+
+import "io/fs"
+
+// Windows has no owner bits; the profile directory is private by its ACL.
+func ownedByUs(fs.FileInfo) error { return nil }

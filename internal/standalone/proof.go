@@ -1,0 +1,170 @@
+package standalone
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/policy"
+	"github.com/exeq/exeq/proof"
+	"github.com/exeq/exeq/record"
+)
+
+// Trust is what a verifier of this installation's proofs believes.
+func (in *Installation) Trust() (*proof.Trust, error) {
+	t := &proof.Trust{
+		Version: 1, Origin: in.Keys.Origin(),
+		Log: in.Keys.VerifierKey(exeq.RoleLog), Promise: in.Keys.VerifierKey(exeq.RolePromise),
+		Require: proof.DefaultRequire(),
+	}
+	for _, role := range []string{exeq.RoleIssuer, exeq.RoleNode} {
+		t.Keys = append(t.Keys, proof.Key{Role: role, PublicKey: base64.StdEncoding.EncodeToString(in.Keys.Public(role))})
+	}
+	b, err := os.ReadFile(filepath.Join(in.Dir, WitnessFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if t.Witnesses = string(b); t.Witnesses != "" {
+		t.Require = append(t.Require, proof.CheckWitnessed)
+	}
+	return t, nil
+}
+
+// WitnessFile, in the state directory, is an optional C2SP witness policy.
+const WitnessFile = record.WitnessFile
+
+// WriteProof waits until the execution is in the log and writes its proof,
+// whole or not at all.
+func (in *Installation) WriteProof(ctx context.Context, id, to string, disclose ...string) error {
+	b, err := in.Proof(ctx, id, disclose...)
+	if err != nil {
+		return fmt.Errorf("proof of %s: %w", id, err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(to), ".proof-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(b)
+	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), to)
+}
+
+// Proof gives the bytes of an execution's proof file.
+func (in *Installation) Proof(ctx context.Context, id string, disclose ...string) ([]byte, error) {
+	if err := in.Store.Drain(ctx); err != nil {
+		return nil, err
+	}
+	m, err := in.material(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(disclose) == 0 {
+		disclose = []string{proof.DiscloseAll}
+	}
+	p, err := proof.Build(m, disclose...)
+	if err != nil {
+		return nil, err
+	}
+	return p.Encode()
+}
+
+func (in *Installation) material(ctx context.Context, id string) (*proof.Material, error) {
+	leaves, err := in.Store.Leaves(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(leaves) == 0 {
+		return nil, fmt.Errorf("there is no such execution: exeq ps --all lists them")
+	}
+	m := &proof.Material{Promise: leaves[0].Promise}
+	var receipts []string
+	for i, s := range leaves {
+		m.Leaves = append(m.Leaves, s.Bytes)
+		if i == 0 || i == len(leaves)-1 || s.Leaf.Kind == exeq.KindStart {
+			receipts = append(receipts, s.Leaf.ID)
+		}
+		for _, d := range s.Disclosures {
+			if d.Field != proof.DiscloseRights {
+				m.Disclosures = append(m.Disclosures, d)
+			} else if m.Rights, err = exeq.DecodeRights(d.Value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	context, err := in.contextOf(ctx, leaves)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range context {
+		m.Context = append(m.Context, s.Bytes)
+		m.Disclosures = append(m.Disclosures, s.Disclosures...)
+		receipts = append(receipts, s.Leaf.ID)
+	}
+	m.Receipts, err = in.Store.Receipts(ctx, receipts...)
+	return m, err
+}
+
+// contextOf finds the leaves that an execution's rest on: every key leaf, and
+// the activation of the policy set that decided.
+func (in *Installation) contextOf(ctx context.Context, leaves []record.Stored) ([]record.Stored, error) {
+	var set string
+	if i := slices.IndexFunc(leaves[0].Disclosures, func(d exeq.Disclosure) bool { return d.Field == "policySet" }); i >= 0 {
+		set = string(leaves[0].Disclosures[i].Value)
+	}
+	kept, err := in.Store.ByKind(ctx, exeq.KindKey, exeq.KindPolicy)
+	if err != nil {
+		return nil, err
+	}
+	var out []record.Stored
+	var policyLeaf *record.Stored
+	for _, s := range kept {
+		if s.Leaf.Kind == exeq.KindKey {
+			out = append(out, s)
+			continue
+		}
+		for _, d := range s.Disclosures {
+			// The latest activation before the decision.
+			if d.Field == "policySet" && string(d.Value) == set && s.Row < leaves[0].Row {
+				policyLeaf = &s
+			}
+		}
+	}
+	if policyLeaf != nil {
+		out = append(out, *policyLeaf)
+	}
+	slices.SortFunc(out, func(a, b record.Stored) int { return int(a.Index - b.Index) })
+	return out, nil
+}
+
+// Replay decides a proof's request again under the policy set that the proof
+// discloses; it is what cmd hands to proof.Verify.
+func Replay(source []byte, r *exeq.Request, in *exeq.Inputs) (exeq.Decision, error) {
+	src, err := policy.DecodeSource(source)
+	if err != nil {
+		return exeq.Decision{}, err
+	}
+	set, err := policy.Load(src)
+	if err != nil {
+		return exeq.Decision{}, err
+	}
+	return set.Decide(context.Background(), r, in)
+}
+
+// History gives every recorded decision, oldest first, for replay.
+func (in *Installation) History(ctx context.Context) ([]policy.Recorded, error) {
+	var out []policy.Recorded
+	err := in.Store.Decisions(ctx, 0, func(d *record.Decision) bool {
+		out = append(out, policy.Recorded{ID: d.Execution, Request: d.Request, Inputs: d.Inputs, Decision: d.Decision})
+		return true
+	})
+	return out, err
+}

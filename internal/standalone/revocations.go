@@ -1,0 +1,116 @@
+package standalone
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/canon"
+)
+
+// Revocations travel as signed files in the state directory: whoever can write
+// there and cannot sign can revoke nothing. The supervisor looks often enough
+// that a person does not wait, and a lost file only means that it is asked for
+// again.
+const lookForRevocation = 100 * time.Millisecond
+
+func revocationFile(state, id string) string {
+	return filepath.Join(state, "revoked", filepath.Base(id)+".json")
+}
+
+// Revoke signs the end of an execution and puts it where its supervisor looks.
+func (in *Installation) Revoke(id, reason string) error {
+	r, err := in.issuer.Revoke(id, reason, exeq.At(time.Now()))
+	if err != nil {
+		return err
+	}
+	b, err := canon.Marshal(r)
+	if err != nil {
+		return err
+	}
+	name := revocationFile(in.Dir, id)
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".tmp-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if _, err = tmp.Write(b); err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), name)
+}
+
+// revocations implements exeq.Governor.Revocations.
+func (in *Installation) revocations(ctx context.Context, id string) <-chan exeq.Revocation {
+	ch := make(chan exeq.Revocation, 1)
+	go func() {
+		t := time.NewTicker(lookForRevocation)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-in.closed:
+				return
+			case <-t.C:
+			}
+			b, err := os.ReadFile(revocationFile(in.Dir, id))
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			r, err := readRevocation(b, err, id, in.Keys.Public(exeq.RoleIssuer))
+			if err != nil {
+				in.Log.Warn("a revocation was not believed", "execution", id, "err", err)
+				continue
+			}
+			ch <- *r
+			return
+		}
+	}()
+	return ch
+}
+
+func readRevocation(b []byte, err error, id string, issuer ed25519.PublicKey) (*exeq.Revocation, error) {
+	if err != nil {
+		return nil, err
+	}
+	var r exeq.Revocation
+	if err := canon.Decode(b, &r, canon.Limits{Bytes: exeq.MaxLeafBytes, Depth: 2}); err != nil {
+		return nil, fmt.Errorf("revocation: %w", err)
+	}
+	if r.Permit != id || r.Key != exeq.KeyID(issuer) {
+		return nil, errors.New("revocation: of another permit or by another key")
+	}
+	msg, err := r.Signable()
+	if err != nil {
+		return nil, err
+	}
+	sig, err := base64.StdEncoding.DecodeString(r.Signature)
+	if err != nil || !ed25519.Verify(issuer, msg, sig) {
+		return nil, errors.New("revocation: the signature does not verify")
+	}
+	return &r, nil
+}
+
+// actor gives subjects opaque ids: constant within an installation, and
+// nothing that can be guessed and confirmed outside it.
+func (in *Installation) actor(e exeq.Entity) string {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // two strings always marshal
+	}
+	return exeq.Commit("actor", e.Type, in.salt, b).String()[:32]
+}

@@ -1,0 +1,302 @@
+// Package standalone assembles the parts of one installation on one machine,
+// without a server: state directory, keys, store, policy, and the Governor
+// over them. It holds no logic of the flow.
+package standalone
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/attest"
+	"github.com/exeq/exeq/internal/canon"
+	"github.com/exeq/exeq/internal/keyring"
+	"github.com/exeq/exeq/permit"
+	"github.com/exeq/exeq/policy"
+	"github.com/exeq/exeq/record"
+)
+
+// Options of Open.
+type Options struct {
+	Dir    string // state directory, absolute; made on first use
+	Policy string // policy directory or file; empty: the state's own
+	// Set, where given, is the policy set whatever Policy says (learn).
+	Set *policy.Set
+	// Say passes one line to the person at the terminal.
+	Say func(string)
+	Log *slog.Logger // nil discards
+}
+
+// Installation is one open state directory.
+type Installation struct {
+	Dir     string
+	Created bool // by this Open
+	Keys    *keyring.Ring
+	Store   *record.Store
+	Log     *slog.Logger
+
+	options  Options
+	policies *policies
+	issuer   *permit.Issuer
+	audience exeq.Audience
+	salt     [16]byte
+	closed   chan struct{}
+}
+
+// Open opens the installation and creates it on first use: keys, log, starter
+// policy. What a killed run left behind is put right and said.
+func Open(ctx context.Context, o Options) (*Installation, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Say == nil {
+		o.Say = func(string) {}
+	}
+	in := &Installation{Dir: o.Dir, Log: o.Log, options: o, closed: make(chan struct{})}
+	if err := in.open(ctx); err != nil {
+		in.Close()
+		return nil, fmt.Errorf("state %s: %w", o.Dir, err)
+	}
+	return in, nil
+}
+
+func (in *Installation) open(ctx context.Context) error {
+	if err := privateDir(in.Dir); err != nil {
+		return err
+	}
+	var err error
+	if in.Keys, in.Created, err = keyring.OpenOrCreate(in.Dir); err != nil {
+		return err
+	}
+	if in.salt, err = saltFile(filepath.Join(in.Dir, "keys", "actor.salt")); err != nil {
+		return err
+	}
+	if in.Store, err = record.Open(ctx, record.Config{Dir: in.Dir, Keys: in.Keys, Log: in.Log}); err != nil {
+		return err
+	}
+	if err := in.firstUse(ctx); err != nil {
+		return err
+	}
+	found, err := in.Store.Recover(ctx)
+	if err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	for _, line := range found.Findings() {
+		in.options.Say("recovered: " + line)
+	}
+	in.policies = &policies{path: in.PolicyPath(), fixed: in.options.Set, activate: in.activate, say: in.options.Say}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("boot id: %w", err)
+	}
+	in.audience = exeq.Audience{
+		Node:   in.Keys.Signer(exeq.RoleNode).KeyID(),
+		BootID: strings.TrimSpace(string(boot)),
+		Epoch:  in.Store.Epoch(),
+	}
+	in.issuer, err = permit.NewIssuer(permit.IssuerConfig{
+		Key: in.Keys.Signer(exeq.RoleIssuer), Audience: in.audience, Checkpoint: in.Store.Latest,
+	})
+	return err
+}
+
+// Governor is the flow over this installation's parts. Standalone, the issuing
+// and the admitting side are one process with two keys; they still only
+// believe signatures.
+func (in *Installation) Governor(e exeq.Enforcer) (*exeq.Governor, error) {
+	admitter, err := permit.NewAdmitter(permit.AdmitterConfig{
+		Issuer: in.Keys.Public(exeq.RoleIssuer), Promise: in.Keys.NoteVerifier(exeq.RolePromise),
+		Audience: in.audience, Tier: e.Tier(), Burner: in.Store,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &exeq.Governor{
+		Policies: in.policies, Issuer: in.issuer, Recorder: owning{in.Store}, Admitter: admitter,
+		Enforcer: e, Appraiser: attest.Appraiser{},
+		IssuerKey: in.Keys.Signer(exeq.RoleIssuer), NodeKey: in.Keys.Signer(exeq.RoleNode),
+		Actor: in.actor, Revocations: in.revocations, Within: in.protect,
+		Say: in.options.Say, Log: in.Log, Tick: exeq.DefaultTick, Lease: exeq.DefaultLease,
+	}, nil
+}
+
+// Close ends the installation's use; what is not yet in the log stays for the
+// next drainer.
+func (in *Installation) Close() error {
+	close(in.closed)
+	if in.Store == nil {
+		return nil
+	}
+	return in.Store.Close()
+}
+
+// PolicyPath is where the policy set is read from.
+func (in *Installation) PolicyPath() string {
+	if in.options.Policy != "" {
+		return in.options.Policy
+	}
+	return filepath.Join(in.Dir, "policy")
+}
+
+// Hidden are the paths that must not exist inside an execution.
+func (in *Installation) Hidden() []string {
+	hidden := []string{in.Dir}
+	if p, err := filepath.Abs(in.PolicyPath()); err == nil && !strings.HasPrefix(p, in.Dir+"/") {
+		hidden = append(hidden, p)
+	}
+	return hidden
+}
+
+// Scratch is where copies of approved programs are kept.
+func (in *Installation) Scratch() string { return filepath.Join(in.Dir, "programs") }
+
+// protect takes the right to write Exeq's own binary, wherever it lies.
+func (in *Installation) protect(r *exeq.Rights) *exeq.Rights {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return r // deleted or unreachable: there is nothing to write
+	}
+	return r.Fix(exeq.EncodeBytes(self))
+}
+
+// firstUse records the keys and writes the starter policy, where they are not.
+func (in *Installation) firstUse(ctx context.Context) error {
+	last, err := in.Store.Last(ctx)
+	if err != nil {
+		return err
+	}
+	if last == 0 {
+		leaves, err := in.Keys.Leaves()
+		if err != nil {
+			return err
+		}
+		if _, err := in.Store.Record(ctx, leaves...); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Join(in.Dir, "policy")
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	tmp, err := os.MkdirTemp(in.Dir, "policy-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	for name, text := range policy.Starter().Files {
+		if err := os.WriteFile(filepath.Join(tmp, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// activate puts a policy set on record before it decides anything. A set that
+// is in force at this path already is not recorded again.
+func (in *Installation) activate(ctx context.Context, set *policy.Set) error {
+	at := exeq.LeafHash([]byte("active at " + in.PolicyPath()))
+	digest := set.PolicySet()
+	if b, err := in.Store.Blob(ctx, at); err == nil && string(b) == digest.String() {
+		return nil
+	}
+	source, err := canon.Marshal(set.Source())
+	if err != nil {
+		return err
+	}
+	if err := in.Store.PutBlobAs(ctx, digest, source); err != nil {
+		return err
+	}
+	e, err := exeq.NewEntry(exeq.Leaf{Kind: exeq.KindPolicy, Body: exeq.LeafBody{Event: "activate"}},
+		map[string]any{"policySet": digest, "source": string(source)}, in.Keys.Signer(exeq.RoleIssuer))
+	if err != nil {
+		return err
+	}
+	if _, err := in.Store.Record(ctx, e); err != nil {
+		return err
+	}
+	return in.Store.PutBlobAs(ctx, at, []byte(digest.String()))
+}
+
+// owning registers this process as owner before a permit is on record and
+// releases it when the end is, so that a killed run is found.
+type owning struct{ *record.Store }
+
+func (o owning) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promise, error) {
+	for _, e := range entries {
+		if e.Leaf.Kind == exeq.KindPermit {
+			if err := o.Own(ctx, e.Leaf.Execution); err != nil {
+				return nil, err
+			}
+		}
+	}
+	promises, err := o.Store.Record(ctx, entries...)
+	for _, e := range entries {
+		if err == nil && e.Leaf.Kind == exeq.KindEnd {
+			err = o.Release(ctx, e.Leaf.Execution)
+		}
+	}
+	return promises, err
+}
+
+// privateDir makes dir for this user alone and refuses one that others can
+// write or that belongs to someone else.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return errors.New("is not a directory")
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("others can write to it (mode %o): chmod 700 it, or name another with --state", info.Mode().Perm())
+	}
+	return ownedByUs(info)
+}
+
+// saltFile reads 16 random bytes and makes them on first use.
+func saltFile(name string) (salt [16]byte, err error) {
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		rand.Read(salt[:])
+		var f *os.File
+		if f, err = os.CreateTemp(filepath.Dir(name), ".salt-"); err != nil {
+			return salt, err
+		}
+		defer os.Remove(f.Name())
+		if _, err = f.Write(salt[:]); err == nil {
+			err = f.Sync()
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return salt, err
+		}
+		// Link, unlike rename, lets the first of several win.
+		if err = os.Link(f.Name(), name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return salt, err
+		}
+		b, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return salt, err
+	}
+	if len(b) != len(salt) {
+		return salt, fmt.Errorf("%s: want %d bytes, found %d", name, len(salt), len(b))
+	}
+	return [16]byte(b), nil
+}
