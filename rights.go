@@ -18,7 +18,9 @@ type Rights struct {
 	// point that is the path itself or an ancestor of it decides; see Access.
 	Cells []Cell `json:"cells"`
 	// Endpoints is the upper bound of connect, sorted. Each connection is
-	// still put to the decision point. Empty: no network at all.
+	// still put to the decision point. Empty: no network at all. An exact
+	// host and port stays beside a wider entry: only it opens a loopback,
+	// private or otherwise special address.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	// Environment lists variable names that pass into the execution, sorted;
 	// a trailing '*' matches any ending.
@@ -162,6 +164,23 @@ func (r *Rights) Reaches(host string, port int) bool {
 		}
 	}
 	return false
+}
+
+// Fix returns the rights without the right to write path or anything below it.
+func (r *Rights) Fix(path string) *Rights {
+	out := *r
+	out.Cells = slices.Clone(r.Cells)
+	at, under := r.Lookup(path), r.Lookup(path+"/\x00")
+	i, found := slices.BinarySearchFunc(out.Cells, path, func(c Cell, s string) int { return strings.Compare(c.Path, s) })
+	if !found {
+		out.Cells = slices.Insert(out.Cells, i, Cell{path, at, under})
+	}
+	for j, c := range out.Cells {
+		if c.Path == path || strings.HasPrefix(c.Path, path+"/") {
+			out.Cells[j].At.Write, out.Cells[j].Under.Write = false, false
+		}
+	}
+	return &out
 }
 
 // Scrub keeps the environment variables that the rights let through.
