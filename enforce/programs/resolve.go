@@ -32,8 +32,9 @@ const (
 )
 
 // Resolve finds what the process means by a path. dirfd is AT_FDCWD or a
-// descriptor number of the process; with an empty path it is the file that
-// descriptor stands for (AT_EMPTY_PATH).
+// descriptor number of the process. An empty path is the file that dirfd stands
+// for (AT_EMPTY_PATH, mmap): where the call would answer ENOENT to it, the
+// caller has to.
 //
 // It resolves with the credentials of the caller, not of the process: it says
 // what is meant and never that it is permitted. Errors wrap the errno that the
