@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -40,7 +41,9 @@ func (r *rule) lint(d *directory) (problems []Problem) {
 	add := func(message, fix string) { problems = append(problems, r.problem(message, fix)) }
 	for _, u := range r.literals() {
 		if message, fix := lintLiteral(u, d); message != "" {
-			add(fmt.Sprintf("%s: %s", u, message), fix)
+			p := r.problem(fmt.Sprintf("%s: %s", u, message), fix)
+			p.Line, p.Column = r.locate(u)
+			problems = append(problems, p)
 		}
 	}
 	for _, c := range r.policy.Conditions {
@@ -65,6 +68,20 @@ func (r *rule) lint(d *directory) (problems []Problem) {
 		add("the policy can never be satisfied", "compare the condition with the scope: their types or literals exclude one another")
 	}
 	return problems
+}
+
+// locate finds an entity literal in the text of the rule; the parser keeps no
+// positions below a policy.
+func (r *rule) locate(u types.EntityUID) (line, column int) {
+	at := strings.Index(r.text, u.String())
+	if at < 0 {
+		return r.line, r.column
+	}
+	before := r.text[:at]
+	if n := strings.Count(before, "\n"); n > 0 {
+		return r.line + n, utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
+	}
+	return r.line, r.column + utf8.RuneCountInString(before)
 }
 
 // lintLiteral checks the spelling of one entity literal.
