@@ -1,0 +1,199 @@
+// Command verify measures the offline verification of proofs, by their length:
+//
+//	verify [-quick] DIR
+//
+// The proofs are real: the flow, keys, store and log are Exeq's own. Only what
+// runs is a stand-in that asks to read a forbidden file again and again, since
+// each denial is a leaf of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/bench/measure"
+	"github.com/exeq/exeq/internal/standalone"
+	"github.com/exeq/exeq/policy"
+	"github.com/exeq/exeq/proof"
+)
+
+// length of a proof that is measured.
+type length struct {
+	name   string
+	leaves int
+}
+
+// Eight hours have 480 minutes, each with a summary of its ticks, and 28,800
+// seconds, each with a leaf where something happened.
+var lengths = []length{
+	{"100 leaves", 100},
+	{"483 leaves: eight quiet hours", 483},
+	{"5,000 leaves", 5000},
+	{"29,283 leaves: eight hours with an activity each second", 29_283},
+}
+
+func main() {
+	quick := flag.Bool("quick", false, "leave out the longest")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: verify [-quick] DIR")
+		os.Exit(2)
+	}
+	if *quick {
+		lengths = lengths[:2]
+	}
+	if err := all(flag.Arg(0)); err != nil {
+		fmt.Fprintln(os.Stderr, "verify:", err)
+		os.Exit(1)
+	}
+}
+
+func all(dir string) error {
+	ctx := context.Background()
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	set, err := policy.Load(policy.Starter())
+	if err != nil {
+		return err
+	}
+	inst, err := standalone.Open(ctx, standalone.Options{Dir: dir, Set: set})
+	if err != nil {
+		return err
+	}
+	defer inst.Close()
+	trust, err := inst.Trust()
+	if err != nil {
+		return err
+	}
+	out := measure.NewOut(os.Stdout)
+	for _, l := range lengths {
+		text, err := execute(ctx, inst, l.leaves)
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		if err := measured(out, l, text, trust); err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+	}
+	return nil
+}
+
+// measured verifies from the bytes of the file, with the replay of the
+// decision as exeq verify does it.
+func measured(out *measure.Out, l length, text []byte, trust *proof.Trust) error {
+	samples, err := measure.Loop(2*time.Second, 1, func() error {
+		p, err := proof.Parse(text)
+		if err != nil {
+			return err
+		}
+		if len(p.Leaves) != l.leaves {
+			return fmt.Errorf("the proof has %d leaves", len(p.Leaves))
+		}
+		r, err := proof.Verify(p, trust, proof.Options{Replay: standalone.Replay})
+		if err == nil && r.Verdict != proof.Valid {
+			err = errors.New(r.Text())
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := out.Put(measure.Spread(measure.Result{Part: "verify", Case: l.name, Who: "verify", Unit: "ns",
+		Note: "From the bytes of the file, everything disclosed, the decision replayed under the starter policy."}, samples)); err != nil {
+		return err
+	}
+	return out.Put(measure.Result{Part: "verify", Case: l.name, Who: "size of the proof", Unit: "bytes", Value: float64(len(text))})
+}
+
+// execute takes a stand-in through the flow and gives its proof.
+func execute(ctx context.Context, inst *standalone.Installation, leaves int) ([]byte, error) {
+	const wd = "/srv/work"
+	program := exeq.Resource{Type: "Program", ID: "/usr/bin/true", SHA256: exeq.LeafHash([]byte("true"))}
+	r := &exeq.Request{
+		Subject: exeq.Entity{Type: "Agent", ID: "bench"}, OnBehalfOf: []exeq.Entity{{Type: "User", ID: "someone"}},
+		Action: exeq.ActionRun, Resource: program, Argv: []string{"true"}, Dir: wd,
+		Context: exeq.Context{Workspace: wd, Home: "/home/someone", Tmp: "/tmp/exeq-1", Command: "true"},
+	}
+	// Permit, start, last appraisal and end are leaves, too; the appraisal
+	// is there only where a tick was.
+	for extra := 3; extra <= 4; extra++ {
+		g := inst.Governor(standIn{denials: leaves - extra})
+		o, err := g.Run(ctx, &exeq.Launch{Request: r}, exeq.Inputs{Tier: exeq.TierRootless}, "")
+		if err != nil {
+			return nil, err
+		}
+		text, err := inst.Proof(ctx, o.ID)
+		if err != nil {
+			return nil, err
+		}
+		p, err := proof.Parse(text)
+		if err != nil || len(p.Leaves) == leaves {
+			return text, err
+		}
+	}
+	return nil, fmt.Errorf("no execution of exactly %d leaves came about", leaves)
+}
+
+// standIn is an exeq.Enforcer that enforces nothing, for nothing runs.
+type standIn struct{ denials int }
+
+func (standIn) Tier() exeq.Tier { return exeq.TierRootless }
+
+func (s standIn) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, error) {
+	a := exeq.Applied{Tier: exeq.TierRootless, LandlockABI: 7, Canary: "none: a stand-in of the benchmark",
+		Seen: map[string]string{"exec": "all", "map": "all", "read": "denials", "write": "denials", "connect": "all"},
+		Environment: exeq.Environment{BootID: "bench", Seccomp: "filter", NoNewPrivs: true, Landlock: 7,
+			Namespaces: map[string]string{}}}
+	if err := l.Ready(a); err != nil {
+		return nil, err
+	}
+	run := &running{applied: a, begun: time.Now(), gone: make(chan struct{})}
+	go func() {
+		defer close(run.gone)
+		for range s.denials {
+			l.Gate.Ask(ctx, exeq.Activity{Action: exeq.ActionRead, Resource: exeq.Resource{Type: "Path", ID: "/etc/shadow"}})
+		}
+	}()
+	return run, nil
+}
+
+type running struct {
+	applied   exeq.Applied
+	begun     time.Time
+	sequence  uint64
+	challenge string
+	gone      chan struct{}
+}
+
+func (r *running) Applied() exeq.Applied { return r.applied }
+
+func (r *running) Evidence(context.Context) (*exeq.Evidence, error) {
+	r.sequence++
+	r.challenge = strings.ReplaceAll(exeq.NewID(), "-", "")
+	return &exeq.Evidence{Sequence: r.sequence, Time: exeq.At(time.Now()), Challenge: r.challenge,
+		Environment: r.applied.Environment, Processes: 1, WallMillis: time.Since(r.begun).Milliseconds(),
+		Supervisor: true, Watchdog: true}, nil
+}
+
+func (r *running) Renew(n exeq.Renewal) error {
+	if n.Challenge != r.challenge {
+		return fmt.Errorf("%w: another challenge", exeq.ErrLapsed)
+	}
+	return nil
+}
+
+func (r *running) Reload()                  {}
+func (r *running) Hold() error              { return errors.New("not held") }
+func (r *running) Resume() error            { return errors.New("not held") }
+func (r *running) Stops() <-chan bool       { return nil }
+func (r *running) Kill(string) error        { <-r.gone; return nil }
+func (r *running) Exited()                  { <-r.gone }
+func (r *running) Lapsed() string           { return "" }
+func (r *running) Wait() (exeq.Exit, error) { <-r.gone; return exeq.Exit{}, nil }
