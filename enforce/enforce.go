@@ -1,6 +1,6 @@
 // Package enforce puts the rights of an execution in force on Linux and keeps
 // them in force until it ends. This file is what callers see; the tier
-// `rootless` behind it is three processes:
+// `rootless` behind it is four processes:
 //
 //	S  this process: the supervisor, which answers notified system calls
 //	A  the mount agent: owns the namespaces, holds the lease, has the only
@@ -13,8 +13,6 @@
 package enforce
 
 import (
-	"context"
-	"fmt"
 	"io"
 	"log/slog"
 
@@ -35,26 +33,3 @@ type Options struct {
 
 // Enforcer is the prepared tier `rootless`; it serves one Launch.
 var _ exeq.Enforcer = (*Enforcer)(nil)
-
-// Enforcer holds a prepared mount agent.
-type Enforcer struct{ opt Options }
-
-// Prepare clones the mount agent into namespaces of its own. It must be the
-// first thing that a program does: the agent is a copy of this process, and
-// what is not yet in memory (keys, policy, store) can never leak through it.
-// An error means that this user cannot have the tier on this machine.
-func Prepare(o Options) (*Enforcer, error) {
-	return nil, fmt.Errorf("%w: rootless", exeq.ErrEnforce)
-}
-
-// Close ends an agent that was prepared and never launched. After Launch it
-// does nothing.
-func (e *Enforcer) Close() error { return nil }
-
-// Tier implements exeq.Enforcer.
-func (e *Enforcer) Tier() exeq.Tier { return exeq.TierNone }
-
-// Launch implements exeq.Enforcer. It serves once.
-func (e *Enforcer) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, error) {
-	return nil, fmt.Errorf("%w: rootless", exeq.ErrEnforce)
-}

@@ -44,6 +44,15 @@ func (l *List) Do(name string, nr uintptr, args ...Arg) *Op {
 	return op
 }
 
+// Set replaces the i-th argument of a step.
+func (o *Op) Set(i int, a Arg) {
+	o.Args[i] = a.value
+	o.Load &^= 1 << i
+	if a.load {
+		o.Load |= 1 << i
+	}
+}
+
 // Len is the number of steps so far.
 func (l *List) Len() int { return len(l.ops) }
 

@@ -1,0 +1,158 @@
+//go:build linux
+
+package enforce
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq/enforce/programs"
+	"github.com/exeq/exeq/enforce/spawn"
+)
+
+// binds is the approver of the tier rootless: an approved program is a
+// read-only, executable mount of its copy over its place. Everything else lies
+// on noexec mounts.
+type binds struct {
+	agent *spawn.Agent
+	runs  func(programs.Identity) bool // whether a process inside executes the file
+	// Descriptors of the agent: the store, the directory where mounts of
+	// removed programs go, the place in it, and the detached mount of the
+	// store that descriptors for mappings come from.
+	store, grave, slot spawn.Ref
+	exec               int // our descriptor of the detached mount
+
+	mu    sync.Mutex
+	byID  map[uint64]bound // by mount id
+	count atomic.Int64
+}
+
+type bound struct{ path string }
+
+const bindSet = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+
+// prepare appends what the agent needs at hand before the store is hidden.
+func (b *binds) prepare(m mounter) {
+	op := m.l.Do("open_tree of the store", unix.SYS_OPEN_TREE, load(b.store), m.str(""),
+		v(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE))
+	a, size := m.attr(bindSet, unix.MOUNT_ATTR_NOEXEC, 0)
+	set := m.l.Do("mount_setattr of the store", unix.SYS_MOUNT_SETATTR, spawn.Arg{}, m.str(""), v(unix.AT_EMPTY_PATH), a, size)
+	op.Out = m.l.Send("send the store's mount", b.agent.Events(), eventExecutable, 0)
+	set.Set(0, load(op.Out))
+	m.close(op.Out)
+}
+
+// Approve implements approver.
+func (b *binds) Approve(p programs.Process, f *programs.File, c *programs.Copy) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// Another thread may have come first.
+	if now, err := p.Resolve(unix.AT_FDCWD, f.Path, programs.NoFollow); err == nil {
+		approved := !now.Noexec
+		now.Close()
+		if approved {
+			return nil
+		}
+	}
+	name := c.Digest.String()
+	if err := b.agent.Run(func(l *spawn.List) {
+		m := mounter{l: l}
+		tree := l.Result(l.Do("open_tree", unix.SYS_OPEN_TREE, load(b.store), m.str(name),
+			v(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)))
+		a, size := m.attr(bindSet, unix.MOUNT_ATTR_NOEXEC, 0)
+		l.Do("mount_setattr", unix.SYS_MOUNT_SETATTR, load(tree), m.str(""), v(unix.AT_EMPTY_PATH), a, size)
+		// What fails is told after both descriptors are closed.
+		move := l.Do("move_mount", unix.SYS_MOVE_MOUNT, load(tree), m.str(""), b.agent.FD(0), m.str(""),
+			v(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		move.Flags = spawn.Ignore
+		m.close(tree)
+		l.Do("close", unix.SYS_CLOSE, b.agent.FD(0))
+	}, f.FD()); err != nil {
+		return fmt.Errorf("approve: %w", err)
+	}
+	now, err := p.Resolve(unix.AT_FDCWD, f.Path, programs.NoFollow)
+	if err != nil {
+		return err
+	}
+	defer now.Close()
+	if now.Noexec {
+		return fmt.Errorf("approve %s: it moved away meanwhile: %w", f.Path, unix.EACCES)
+	}
+	id, err := mountID(now.FD())
+	if err != nil {
+		return err
+	}
+	b.byID[id] = bound{f.Path}
+	b.count.Add(1)
+	return nil
+}
+
+// Executable implements approver.
+func (b *binds) Executable(c *programs.Copy) (int, error) {
+	fd, err := unix.Openat(b.exec, c.Digest.String(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("approve: %w", err)
+	}
+	return fd, nil
+}
+
+// Occupied implements approver.
+func (b *binds) Occupied() bool { return b.count.Load() > 0 }
+
+// Vacate implements approver. The mount is moved by its descriptor, never
+// unmounted by a path that the governed side could turn to another mount. A
+// program that still runs keeps its mount in the grave, where it can go on
+// executing itself.
+func (b *binds) Vacate(f *programs.File) error {
+	if f.Noexec {
+		return nil
+	}
+	id, err := mountID(f.FD())
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ours := b.byID[id]; !ours {
+		return nil
+	}
+	live := b.runs(f.ID)
+	if err := b.agent.Run(func(l *spawn.List) {
+		m := mounter{l: l}
+		l.Do("move to the grave", unix.SYS_MOVE_MOUNT, b.agent.FD(0), m.str(""), load(b.slot), m.str(""),
+			v(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)).Flags = spawn.Ignore
+		l.Do("close", unix.SYS_CLOSE, b.agent.FD(0))
+		if !live {
+			l.Do("fchdir", unix.SYS_FCHDIR, load(b.grave))
+			l.Do("umount", unix.SYS_UMOUNT2, m.str("slot"), v(unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)).Flags = spawn.Ignore
+		}
+	}, f.FD()); err != nil {
+		return fmt.Errorf("vacate: %w", err)
+	}
+	delete(b.byID, id)
+	b.count.Add(-1)
+	return nil
+}
+
+// owns reports whether a mount is one of an approved program.
+func (b *binds) owns(id uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, ok := b.byID[id]
+	return ok
+}
+
+func mountID(fd int) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, err
+	}
+	if st.Mask&unix.STATX_MNT_ID == 0 {
+		return 0, errors.New("statx gives no mount id")
+	}
+	return st.Mnt_id, nil
+}

@@ -1,0 +1,422 @@
+//go:build linux
+
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/filter"
+	"github.com/exeq/exeq/enforce/landlock"
+	"github.com/exeq/exeq/enforce/programs"
+	"github.com/exeq/exeq/enforce/spawn"
+)
+
+// Launch implements exeq.Enforcer. It serves once.
+func (e *Enforcer) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, error) {
+	if e.launched {
+		return nil, fmt.Errorf("%w: rootless: an enforcer launches once", exeq.ErrEnforce)
+	}
+	e.launched = true
+	s := &launching{Enforcer: e, launch: l, ctx: ctx}
+	r, err := s.run()
+	if err != nil {
+		s.undo()
+		return nil, fmt.Errorf("%w: rootless: %w", exeq.ErrEnforce, err)
+	}
+	return r, nil
+}
+
+// launching is a launch under way.
+type launching struct {
+	*Enforcer
+	launch *exeq.Launch
+	ctx    context.Context
+
+	dir       string // of this execution, in Scratch
+	canary    programs.Identity
+	plan      *plan
+	ruleset   int
+	report    landlock.Report
+	tty       *os.File
+	running   *running
+	cleanup   []func()
+	hidden    []string
+	downgrade []string
+}
+
+func (s *launching) onUndo(f func()) { s.cleanup = append(s.cleanup, f) }
+
+// undo leaves nothing alive and nothing behind.
+func (s *launching) undo() {
+	if s.egress != nil {
+		s.egress.Close()
+	}
+	s.agent.Close()
+	if s.running != nil {
+		s.running.notify.stop()
+	}
+	for _, f := range slices.Backward(s.cleanup) {
+		f()
+	}
+}
+
+func (s *launching) run() (*running, error) {
+	l := s.launch
+	if l.Rights.TierFloor > exeq.TierRootless {
+		return nil, fmt.Errorf("rights ask for tier %s", l.Rights.TierFloor)
+	}
+	if l.Gate == nil || l.CheckRenewal == nil || l.Lease <= 0 {
+		return nil, errors.New("a launch needs a gate, a check of renewals and a lease")
+	}
+	if err := s.prepareRights(); err != nil {
+		return nil, err
+	}
+	store, err := programs.OpenStore(s.storeDir())
+	if err != nil {
+		return nil, err
+	}
+	s.onUndo(func() { store.Close() })
+	if err := s.await(); err != nil {
+		return nil, err
+	}
+	s.openTerminal()
+	r := newRunning(s, store)
+	s.running = r
+	if err := s.build(r); err != nil {
+		return nil, err
+	}
+	if err := s.enter(r); err != nil {
+		return nil, err
+	}
+	if err := r.notify.release(s); err != nil {
+		if f := s.agent.Failure(spawn.RoleCommand); f != nil {
+			err = fmt.Errorf("%w (command: %w)", err, f)
+		}
+		if f := s.agent.Failure(spawn.RoleInit); f != nil {
+			err = fmt.Errorf("%w (init: %w)", err, f)
+		}
+		return nil, err
+	}
+	r.start()
+	return r, nil
+}
+
+// prepareRights turns the rights into a ruleset, a plan and a directory with
+// the canary and what covers masked paths.
+func (s *launching) prepareRights() error {
+	l := s.launch
+	if err := os.MkdirAll(l.Scratch, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(l.Scratch, "execution-")
+	if err != nil {
+		return err
+	}
+	s.dir = dir
+	s.onUndo(func() { removeAll(dir) })
+	for _, h := range append([]string{l.Scratch}, l.Hidden...) {
+		real, err := filepath.EvalSymlinks(h)
+		if err != nil {
+			return fmt.Errorf("hidden path: %w", err)
+		}
+		if real == "/" {
+			return errors.New("hidden path: the root cannot be hidden")
+		}
+		s.hidden = append(s.hidden, real)
+	}
+	slices.SortFunc(s.hidden, comparePaths)
+	s.hidden = slices.CompactFunc(s.hidden, func(a, b string) bool { return within(b, a) })
+	abi, err := landlock.ABI()
+	if err != nil {
+		return err
+	}
+	scope := abi >= 6
+	if !scope {
+		s.downgrade = append(s.downgrade, "signals to processes outside and abstract unix sockets: kept apart by namespaces alone (Landlock ABI below 6)")
+	}
+	if s.ruleset, s.report, err = landlock.Build(l.Rights, landlock.Options{
+		Labelled: true, Replaced: ownFileSystems, Scope: scope}); err != nil {
+		return err
+	}
+	s.onUndo(func() { unix.Close(s.ruleset) })
+	if s.plan, err = newPlan(l.Rights, s.report.Pins); err != nil {
+		return err
+	}
+	return s.makeCanary()
+}
+
+// canaryProgram is a whole ELF program that exits with 99: what the canary
+// would run if nothing stopped it.
+func canaryProgram() []byte {
+	code := canaryCode
+	const base, head = 0x10000, 64 + 56
+	b := make([]byte, head, head+len(code))
+	copy(b, "\x7fELF\x02\x01\x01")
+	put := func(at int, v uint64, n int) {
+		for i := range n {
+			b[at+i] = byte(v >> (8 * i))
+		}
+	}
+	put(16, 2, 2) // ET_EXEC
+	put(18, canaryMachine, 2)
+	put(20, 1, 4)
+	put(24, base+head, 8) // entry
+	put(32, 64, 8)        // program headers
+	put(52, 64, 2)
+	put(54, 56, 2)
+	put(56, 1, 2)
+	put(64, 1, 4) // PT_LOAD
+	put(68, 5, 4) // r-x
+	put(80, base, 8)
+	put(88, base, 8)
+	put(96, uint64(head+len(code)), 8)
+	put(104, uint64(head+len(code)), 8)
+	put(112, 0x1000, 8)
+	return append(b, code...)
+}
+
+func (s *launching) makeCanary() error {
+	p := s.canaryPath()
+	if err := os.WriteFile(p, canaryProgram(), 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(p, 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(s.dir, "dir"), 0); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Dir(s.slotPath()), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.slotPath(), nil, 0); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.dir, "file"), nil, 0)
+}
+
+func (s *launching) canaryPath() string { return filepath.Join(s.dir, "canary") }
+
+// build has the agent make the mounts and fork init, which forks the command;
+// the command waits for its descriptors.
+func (s *launching) build(r *running) error {
+	c := cover{dir: filepath.Join(s.dir, "dir"), file: filepath.Join(s.dir, "file")}
+	var err error
+	if c.skeletons, err = s.plan.makeSkeletons(s.dir); err != nil {
+		return err
+	}
+	env := s.environment()
+	size := 0
+	for _, x := range [][]string{s.launch.Argv, env} {
+		for _, a := range x {
+			size += len(a) + 32
+		}
+	}
+	if size > 8<<20 || len(s.plan.ops) > 20_000 {
+		return fmt.Errorf("%d bytes of arguments and %d mounts are over the limit", size, len(s.plan.ops))
+	}
+	prog, err := filter.Assemble(s.filterOptions())
+	if err != nil {
+		return err
+	}
+	var console string
+	if s.tty != nil {
+		console, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.terminalFD()))
+		if !strings.HasPrefix(console, "/dev/pts/") {
+			console = ""
+		}
+	}
+	return s.agent.Keep(func(l *spawn.List) {
+		m := mounter{l: l}
+		// Taken before anything covers them.
+		_, canary := m.open(s.canaryPath())
+		_, r.binds.store = m.open(s.storeDir())
+		_, r.binds.grave = m.open(filepath.Dir(s.slotPath()))
+		_, r.binds.slot = m.open(s.slotPath())
+		m.take(c)
+		m.base(s.plan.root)
+		m.regions(s.plan, c)
+		m.readonly("/sys")
+		if exe, err := os.Readlink("/proc/self/exe"); err == nil {
+			m.over(exe, exe, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0)
+		}
+		m.dev(s.plan.devices, console)
+		for _, h := range s.hidden {
+			m.over(h, c.dir, maskFlags, 0)
+		}
+		r.binds.prepare(m)
+		diag := l.Do("socket diagnosis", unix.SYS_SOCKET, v(unix.AF_NETLINK), v(unix.SOCK_RAW|unix.SOCK_CLOEXEC), v(unix.NETLINK_INET_DIAG))
+		diag.Out = l.Send("send it", s.agent.Events(), eventDiag, 0)
+		m.close(diag.Out)
+		s.agent.ForkInit(l, unix.CLONE_NEWPID, s.initList(canary, prog, env))
+	})
+}
+
+// filterOptions says which system calls are refused and which are put to us.
+func (s *launching) filterOptions() filter.Options {
+	o := filter.Options{
+		Notify:     filter.Exec | filter.Map | filter.OpenWrite | filter.Remove | filter.Connect | filter.Memfd,
+		PrivateNet: true, Inet: true, Unix: true,
+	}
+	if s.labelled() {
+		o.Notify |= filter.OpenRead
+	}
+	return o
+}
+
+func (s *launching) labelled() bool {
+	return slices.ContainsFunc(s.launch.Rights.Cells, func(c exeq.Cell) bool {
+		return c.At.Read && len(c.At.Labels) > 0 || c.Under.Read && len(c.Under.Labels) > 0
+	})
+}
+
+// secureBits: root has no capabilities by being root, for good.
+const secureBits = 0xef
+
+// initList is process 1 up to its loop.
+func (s *launching) initList(canary spawn.Ref, prog []unix.SockFilter, env []string) *spawn.List {
+	l := s.agent.NewList()
+	m := mounter{l: l}
+	death := func() {
+		l.Do("PDEATHSIG", unix.SYS_PRCTL, v(unix.PR_SET_PDEATHSIG), v(int(unix.SIGKILL)))
+	}
+	death()
+	l.Do("close", unix.SYS_CLOSE, s.agent.Control())
+	l.Do("close", unix.SYS_CLOSE, s.agent.Timer())
+	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(0))
+	m.proc()
+	l.Tell("tell that /proc stands", s.agent.Events(), spawn.EventReady, 0)
+	l.Do("securebits", unix.SYS_PRCTL, v(unix.PR_SET_SECUREBITS), v(secureBits))
+	for c := range uint64(unix.CAP_LAST_CAP + 1) {
+		l.Do("drop the bounding set", unix.SYS_PRCTL, v(unix.PR_CAPBSET_DROP), v(c)).Flags = spawn.Ignore
+	}
+	if s.who.change {
+		groups := l.Arena.Reserve(4 * (len(s.who.groups) + 1))
+		for i, g := range s.who.groups {
+			l.Arena.PutInt(groups+spawn.Ref(4*i), int32(g))
+		}
+		l.Do("setgroups", unix.SYS_SETGROUPS, v(len(s.who.groups)), v(l.Arena.Addr(groups)))
+		l.Do("setresgid", unix.SYS_SETRESGID, v(s.who.gid), v(s.who.gid), v(s.who.gid))
+		l.Do("setresuid", unix.SYS_SETRESUID, v(s.who.uid), v(s.who.uid), v(s.who.uid))
+		death() // a change of credentials clears it
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	l.Do("drop capabilities", unix.SYS_CAPSET, v(l.Arena.Struct(unsafe.Pointer(&head), unsafe.Sizeof(head))),
+		v(l.Arena.Struct(unsafe.Pointer(&none), unsafe.Sizeof(none))))
+	l.Do("clear ambient", unix.SYS_PRCTL, v(unix.PR_CAP_AMBIENT), v(unix.PR_CAP_AMBIENT_CLEAR_ALL), v(0), v(0), v(0))
+	l.Do("no_new_privs", unix.SYS_PRCTL, v(unix.PR_SET_NO_NEW_PRIVS), v(1), v(0), v(0), v(0))
+	s.agent.ForkCommand(l, unix.CLONE_CLEAR_SIGHAND, s.commandList(canary, prog, env))
+	l.Do("not dumpable", unix.SYS_PRCTL, v(unix.PR_SET_DUMPABLE), v(0), v(0), v(0), v(0))
+	return l
+}
+
+// commandList is the command up to its execve. Of the canaries in it, each
+// must be refused by what it is for, or the list ends.
+func (s *launching) commandList(canary spawn.Ref, prog []unix.SockFilter, env []string) *spawn.List {
+	l := s.agent.NewList()
+	m := mounter{l: l}
+	empty := v(l.Arena.Strs(nil))
+	l.Do("dumpable", unix.SYS_PRCTL, v(unix.PR_SET_DUMPABLE), v(1), v(0), v(0), v(0))
+	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(0))
+	fds := l.Receive("receive descriptors", s.agent.Events(), 5)
+	ruleset, tty := fds[0], fds[4]
+	if s.tty != nil {
+		pid := l.Result(l.Do("getpid", unix.SYS_GETPID))
+		l.Do("TIOCSPGRP", unix.SYS_IOCTL, load(tty), v(unix.TIOCSPGRP), v(l.Arena.Addr(pid)))
+	}
+	for i := range 3 {
+		l.Do("dup3", unix.SYS_DUP3, load(fds[1+i]), v(i), v(0))
+	}
+	l.Do("chdir "+s.launch.Dir, unix.SYS_CHDIR, m.str(s.launch.Dir))
+	s.limits(l)
+	if !s.plan.root.exec {
+		op := l.Do("canary: noexec mount", unix.SYS_EXECVEAT, load(canary), m.str(""), empty, empty, v(unix.AT_EMPTY_PATH))
+		op.Want = int32(unix.EACCES)
+	}
+	l.Do("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, load(ruleset), v(0))
+	code := l.Arena.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*int(unsafe.Sizeof(prog[0]))))
+	fprog := struct{ count, filter uint64 }{uint64(len(prog)), uint64(l.Arena.Addr(code))} // struct sock_fprog
+	listener := l.Do("seccomp", unix.SYS_SECCOMP, v(unix.SECCOMP_SET_MODE_FILTER),
+		v(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
+		v(l.Arena.Struct(unsafe.Pointer(&fprog), unsafe.Sizeof(fprog))))
+	listener.Out = l.Send("send the listener", s.agent.Events(), eventSeccomp, 0)
+	l.Do("canary: refused system call", unix.SYS_BPF, v(0), v(0), v(0)).Want = int32(unix.EPERM)
+	l.Do("canary: hidden path", unix.SYS_OPENAT, atCWD, m.str(s.canaryPath()), v(unix.O_PATH|unix.O_CLOEXEC)).Flags = spawn.Refused
+	l.Do("canary: program nobody approved", unix.SYS_EXECVEAT, load(canary), m.str(""), empty, empty, v(unix.AT_EMPTY_PATH)).Want = int32(unix.EPERM)
+	l.Do("close_range", unix.SYS_CLOSE_RANGE, v(3), v(^uint32(0)), v(unix.CLOSE_RANGE_CLOEXEC))
+	l.Do("signal mask", unix.SYS_RT_SIGPROCMASK, v(unix.SIG_SETMASK), v(l.Arena.Addr(l.Arena.Bytes(s.agent.Mask[:]))), v(0), v(8))
+	l.Do("execve", unix.SYS_EXECVE, m.str(s.programPath()), v(l.Arena.Strs(s.launch.Argv)), v(l.Arena.Strs(env)))
+	return l
+}
+
+// canaryNames is what Applied.Canary says.
+const canaryNames = "exec on a noexec mount, open of a hidden path, bpf, exec of an unapproved program"
+
+// What brings descriptors out while an execution starts.
+const (
+	eventSeccomp    = eventListener + 1 + iota // the seccomp listener
+	eventExecutable                            // an executable mount of the store, attached nowhere
+	eventDiag                                  // NETLINK_SOCK_DIAG of the network namespace
+)
+
+// limits appends the limits that rights set for each process. Core dumps would
+// be handed to a program of the host.
+func (s *launching) limits(l *spawn.List) {
+	set := func(name string, resource int, n uint64) {
+		r := unix.Rlimit{Cur: n, Max: n}
+		l.Do("setrlimit "+name, unix.SYS_PRLIMIT64, v(0), v(resource), v(l.Arena.Struct(unsafe.Pointer(&r), unsafe.Sizeof(r))), v(0))
+	}
+	set("core", unix.RLIMIT_CORE, 0)
+	q := s.launch.Rights.Quotas
+	if q.MemoryBytes > 0 {
+		set("data", unix.RLIMIT_DATA, uint64(q.MemoryBytes))
+	}
+	if q.FileBytes > 0 {
+		set("fsize", unix.RLIMIT_FSIZE, uint64(q.FileBytes))
+	}
+	if q.Processes > 0 && s.who.uid != 0 {
+		// Counted within the user namespace; agent and init are two more.
+		set("nproc", unix.RLIMIT_NPROC, uint64(q.Processes)+2)
+	}
+}
+
+// programPath is the path that the program is executed by: its own. The
+// supervisor sees to it that what is executed is the inode of Launch.Program.
+func (s *launching) programPath() string { return s.launch.Program.Name() }
+
+// environment adds the proxy's variables.
+func (s *launching) environment() []string {
+	if s.launch.Egress == nil {
+		return s.launch.Env
+	}
+	url := "http://" + s.egress.Addr().(*net.TCPAddr).String()
+	env := slices.Clone(s.launch.Env)
+	for _, name := range []string{"http_proxy", "https_proxy", "all_proxy", "no_proxy"} {
+		value := url
+		if name == "no_proxy" {
+			value = ""
+		}
+		for _, n := range []string{name, strings.ToUpper(name)} {
+			env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, n+"=") })
+			env = append(env, n+"="+value)
+		}
+	}
+	return env
+}
+
+// removeAll removes a directory of ours, of which parts have mode 0.
+func removeAll(dir string) {
+	os.RemoveAll(dir)
+}

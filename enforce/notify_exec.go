@@ -1,0 +1,343 @@
+//go:build linux
+
+package enforce
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/programs"
+)
+
+// exec decides on an execve. It continues only when every file that it runs
+// is approved: an unapproved one lies on a noexec mount and the kernel refuses
+// it, whatever the path says by then.
+func (n *notifier) exec(q *notification, dirfd int, path, argv uint64, flags int) {
+	name, err := n.path(q, path)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	if name == "" && flags&unix.AT_EMPTY_PATH == 0 {
+		n.fail(q, unix.ENOENT)
+		return
+	}
+	follow := programs.FollowLast
+	if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
+		follow = programs.NoFollow
+	}
+	p := programs.Process{PID: int(q.pid)}
+	f, err := p.Resolve(dirfd, name, follow)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	defer f.Close()
+	if f.ID == n.canary {
+		n.fail(q, unix.EPERM)
+		return
+	}
+	if e := n.runnable(f); e != 0 {
+		n.fail(q, e)
+		return
+	}
+	if limit := n.rights.Quotas.Execs; limit > 0 && n.execs.Load() >= int64(limit) {
+		n.deny(fmt.Sprintf("exec %s denied: the permit allows %d execs", exeq.EncodeBytes(f.Path), limit))
+		n.fail(q, unix.EPERM)
+		return
+	}
+	args := func() ([]string, error) { return n.argv(q, argv) }
+	if err := n.admitChain(p, q, f, args); err != nil {
+		n.failAs(q, err)
+		return
+	}
+	n.execs.Add(1)
+	n.resume(q)
+}
+
+// runnable gives the errno for what the kernel would not execute anyway. It
+// answers itself, so that nothing else can stand there a moment later.
+func (n *notifier) runnable(f *programs.File) unix.Errno {
+	if !f.Regular() || f.ID.Mode&0o111 == 0 {
+		return unix.EACCES
+	}
+	return 0
+}
+
+// admitChain decides on a program and on everything that running it runs.
+func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.File, args func() ([]string, error)) error {
+	if err := n.admit(p, q, f, exeq.ActionExec, args); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	complete := n.formats[f.ID]
+	n.mu.Unlock()
+	if complete {
+		return nil
+	}
+	chain, err := p.Chain(f)
+	defer func() {
+		for _, c := range chain[1:] {
+			c.Close()
+		}
+	}()
+	if errors.Is(err, programs.ErrFormat) {
+		return fmt.Errorf("%w: %w", unix.ENOEXEC, err)
+	}
+	if err != nil {
+		return err
+	}
+	free := true // of binds: all of it executable wherever it lies
+	for i, c := range chain {
+		free = free && !c.Noexec
+		if i == 0 {
+			continue
+		}
+		action := exeq.ActionExec
+		if i == len(chain)-1 && n.isLoader(chain[i-1]) {
+			action = exeq.ActionMap
+		}
+		if err := n.admit(p, q, c, action, args); err != nil {
+			return err
+		}
+	}
+	if free && f.ID.Ino != 0 && n.everything(chain) {
+		n.mu.Lock()
+		n.formats[f.ID] = true
+		n.mu.Unlock()
+	}
+	return nil
+}
+
+// everything reports whether rights leave each file executable unasked, so
+// that its chain needs no second look.
+func (n *notifier) everything(chain []*programs.File) bool {
+	for _, c := range chain {
+		if n.rights.Lookup(exeq.EncodeBytes(c.Path)).Exec != exeq.ExecAll {
+			return false
+		}
+	}
+	return true
+}
+
+// isLoader: an ELF file's interpreter is mapped, a script's is executed.
+func (n *notifier) isLoader(of *programs.File) bool {
+	r, err := of.Open()
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	format, err := programs.Inspect(r)
+	return err == nil && format.ELF
+}
+
+// admit decides on one file and makes it executable. A denial is EPERM.
+func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, action string, args func() ([]string, error)) error {
+	if f.Path == "" || f.Process() {
+		n.deny(fmt.Sprintf("%s denied: the program has no path", action))
+		return unix.EPERM
+	}
+	id := exeq.EncodeBytes(f.Path)
+	a := exeq.Activity{Action: action, PID: int(q.pid), Resource: exeq.Resource{Type: "Program", ID: id}}
+	access := n.rights.Lookup(id)
+	var c *programs.Copy
+	var err error
+	if f.Noexec {
+		if f.Stale {
+			return unix.ENOENT
+		}
+		if c, err = n.store.Put(f); err != nil {
+			return err
+		}
+		defer c.File.Close()
+		a.Resource.SHA256 = c.Digest
+	} else if a.Resource.SHA256, err = n.store.Digest(f); err != nil {
+		return err
+	}
+	switch {
+	case n.run != nil && n.run.ID == id && action == exeq.ActionExec:
+		// The permit is for exactly these bytes.
+		if n.run.SHA256 != a.Resource.SHA256 {
+			return fmt.Errorf("%s changed since it was decided on: %w", id, unix.EACCES)
+		}
+		n.gate.Seen(a, true)
+	case access.Exec == exeq.ExecAll:
+		n.gate.Seen(a, true)
+	default:
+		if a.Argv, err = args(); err != nil {
+			return err
+		}
+		if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", q.pid)); err == nil {
+			a.Dir = exeq.EncodeBytes(dir)
+		}
+		if !n.valid(q) {
+			return unix.ESRCH
+		}
+		// Rights are the upper bound: where they give nothing the gate is
+		// asked for its words only.
+		if !n.ask(a) || access.Exec == exeq.ExecNo {
+			return unix.EPERM
+		}
+	}
+	if c == nil {
+		n.decided.add(f, a.Resource)
+		return nil
+	}
+	if err := n.approver.Approve(p, f, c); err != nil {
+		return err
+	}
+	return n.decided.addCopy(c, a.Resource)
+}
+
+// argv reads an argument vector, encoded. What is larger than a request may be
+// is refused, never cut.
+func (n *notifier) argv(q *notification, at uint64) ([]string, error) {
+	var out []string
+	total := 0
+	if at == 0 {
+		return nil, nil
+	}
+	buf := make([]byte, 512)
+	for {
+		size := min(len(buf), 4096-int(at&4095))
+		got, err := readMemory(int(q.pid), at, buf[:size])
+		if err != nil {
+			return nil, err
+		}
+		for i := 0; i+8 <= got; i += 8 {
+			p := binary.NativeEndian.Uint64(buf[i:])
+			if p == 0 {
+				return out, nil
+			}
+			s, err := readString(int(q.pid), p, exeq.MaxRequestBytes-total)
+			if err != nil {
+				return nil, unix.E2BIG
+			}
+			if total += len(s) + 1; total >= exeq.MaxRequestBytes {
+				return nil, unix.E2BIG
+			}
+			out = append(out, exeq.EncodeBytes(s))
+		}
+		at += uint64(got &^ 7)
+		if got < 8 {
+			return nil, unix.EFAULT
+		}
+	}
+}
+
+// mapFile decides on a file that is about to be mapped executable. A mapping
+// of what is approved continues; of what is not, the descriptor is replaced by
+// one of the store's copy, from a mount that allows it. The kernel refuses to
+// map anything else executable from a noexec mount.
+func (n *notifier) mapFile(q *notification) {
+	fd := int(int32(q.args[4]))
+	p := programs.Process{PID: int(q.pid)}
+	f, err := p.Resolve(fd, "", programs.FollowLast)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	defer f.Close()
+	if !f.Noexec {
+		// Approved, or of a tree that is executable as it is.
+		n.mu.Lock()
+		known := n.formats[f.ID]
+		n.mu.Unlock()
+		if !known {
+			id := exeq.EncodeBytes(f.Path)
+			d, err := n.store.Digest(f)
+			if err == nil {
+				n.gate.Seen(exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
+					Resource: exeq.Resource{Type: "Program", ID: id, SHA256: d}}, true)
+			}
+			n.mu.Lock()
+			n.formats[f.ID] = true
+			n.mu.Unlock()
+		}
+		n.resume(q)
+		return
+	}
+	if !f.Regular() || f.Path == "" || f.Process() {
+		n.resume(q) // the kernel refuses
+		return
+	}
+	c, err := n.store.Put(f)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	defer c.File.Close()
+	id := exeq.EncodeBytes(f.Path)
+	a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
+		Resource: exeq.Resource{Type: "Program", ID: id, SHA256: c.Digest}}
+	switch access := n.rights.Lookup(id); {
+	case access.Exec == exeq.ExecAll:
+		n.gate.Seen(a, true)
+	case !n.valid(q):
+		n.forget(q)
+		return
+	case !n.ask(a) || access.Exec == exeq.ExecNo:
+		n.fail(q, unix.EPERM)
+		return
+	}
+	exe, err := n.approver.Executable(c)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	defer unix.Close(exe)
+	flags, err := fdFlags(int(q.pid), fd)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	if e := n.give(q, exe, fd, flags&unix.O_CLOEXEC != 0); e != 0 {
+		n.fail(q, e)
+		return
+	}
+	n.resume(q)
+}
+
+// fdFlags reads the flags of another process's descriptor.
+func fdFlags(pid, fd int) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+	if err != nil {
+		return 0, err
+	}
+	var pos, flags int
+	if _, err := fmt.Sscanf(string(b), "pos:\t%d\nflags:\t%o", &pos, &flags); err != nil {
+		return 0, fmt.Errorf("fdinfo: %w", err)
+	}
+	return flags, nil
+}
+
+// memfd makes the memory file that was asked for, sealed against execution.
+func (n *notifier) memfd(q *notification) {
+	name, err := readString(int(q.pid), q.args[0], 250)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	const execFlags = unix.MFD_EXEC
+	flags := int(q.args[1])
+	if flags&execFlags != 0 {
+		n.fail(q, unix.EPERM)
+		return
+	}
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL|unix.MFD_CLOEXEC)
+	if err != nil {
+		n.failAs(q, err)
+		return
+	}
+	defer unix.Close(fd)
+	if e := n.give(q, fd, -1, flags&unix.MFD_CLOEXEC != 0); e != 0 {
+		n.fail(q, e)
+		return
+	}
+	n.forget(q)
+}

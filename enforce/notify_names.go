@@ -1,0 +1,66 @@
+//go:build linux
+
+package enforce
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq/enforce/programs"
+)
+
+// A mount over a program is in the way of a compiler that writes it anew. The
+// calls below are answered only to clear such mounts away first; whether the
+// call itself is permitted is for Landlock and the mounts to say, so continuing
+// is safe whatever happens to its arguments.
+
+// vacate clears the place that one path argument names.
+func (n *notifier) vacate(q *notification, dirfd int, path uint64, follow programs.Follow) {
+	n.clear(q, dirfd, path, follow)
+	n.resume(q)
+}
+
+func (n *notifier) vacateBoth(q *notification, fromDir int, from uint64, toDir int, to uint64) {
+	n.clear(q, fromDir, from, programs.NoFollow)
+	n.clear(q, toDir, to, programs.NoFollow)
+	n.resume(q)
+}
+
+func (n *notifier) clear(q *notification, dirfd int, path uint64, follow programs.Follow) {
+	if !n.approver.Occupied() {
+		return
+	}
+	name, err := n.path(q, path)
+	if err != nil {
+		return
+	}
+	f, err := programs.Process{PID: int(q.pid)}.Resolve(dirfd, name, follow)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if !n.valid(q) {
+		return
+	}
+	if err := n.approver.Vacate(f); err != nil {
+		n.log.Warn("a program's place could not be cleared", "path", f.Path, "error", err)
+	}
+}
+
+// open answers open and openat.
+func (n *notifier) open(q *notification) {
+	dirfd, path, flags, mode := unix.AT_FDCWD, q.args[0], q.args[1], q.args[2]
+	if q.nr == sysOpenat {
+		dirfd, path, flags, mode = int(int32(q.args[0])), q.args[1], q.args[2], q.args[3]
+	}
+	if n.labels != nil && n.labels.open(n, q, dirfd, path, int(flags), uint32(mode)) {
+		return
+	}
+	if flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 && flags&unix.O_PATH == 0 {
+		follow := programs.FollowLast
+		if flags&unix.O_NOFOLLOW != 0 {
+			follow = programs.NoFollow
+		}
+		n.clear(q, dirfd, path, follow)
+	}
+	n.resume(q)
+}

@@ -1,0 +1,26 @@
+//go:build linux
+
+package enforce
+
+import "golang.org/x/sys/unix"
+
+// Numbers of the system calls that may be notified, -1 for those that this
+// architecture lacks.
+const (
+	sysExecve    = unix.SYS_EXECVE
+	sysExecveat  = unix.SYS_EXECVEAT
+	sysMmap      = unix.SYS_MMAP
+	sysMemfd     = unix.SYS_MEMFD_CREATE
+	sysOpen      = unix.SYS_OPEN
+	sysOpenat    = unix.SYS_OPENAT
+	sysCreat     = unix.SYS_CREAT
+	sysTruncate  = unix.SYS_TRUNCATE
+	sysUnlink    = unix.SYS_UNLINK
+	sysUnlinkat  = unix.SYS_UNLINKAT
+	sysRmdir     = unix.SYS_RMDIR
+	sysRename    = unix.SYS_RENAME
+	sysRenameat  = unix.SYS_RENAMEAT
+	sysRenameat2 = unix.SYS_RENAMEAT2
+	sysConnect   = unix.SYS_CONNECT
+	sysSendto    = unix.SYS_SENDTO
+)
