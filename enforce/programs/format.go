@@ -5,11 +5,11 @@ package programs
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +21,9 @@ type Format struct {
 	// Interpreter is the script's, or the ELF file's dynamic loader
 	// (PT_INTERP); "" for a static program.
 	Interpreter string
-	// Argument is what stands behind a script's interpreter, one argument.
-	Argument string
+	// Arguments is what a script hands its interpreter before its own path:
+	// nothing, or one argument, which may be empty.
+	Arguments []string
 }
 
 // Kernel limits: BINPRM_BUF_SIZE, the nesting of interpreters (bprm loop).
@@ -52,53 +53,87 @@ func Inspect(r io.ReaderAt) (Format, error) {
 	return Format{}, ErrFormat
 }
 
-// script parses "#! interpreter [argument]" as fs/binfmt_script.c does: the
-// line ends at a newline or NUL, or with the buffer, in which case the
-// interpreter's name must be complete; blanks are space and tab.
+// script parses "#! interpreter [argument]" as fs/binfmt_script.c does, on a
+// buffer that is filled up with NULs: a newline counts only before the first
+// NUL, and a line that does not end in the buffer is taken if the interpreter's
+// name does.
 func script(head []byte) (Format, error) {
-	line := head[2:]
-	if i := bytes.IndexByte(line, '\n'); i >= 0 {
-		line = line[:i]
-	} else if len(head) == headBytes {
-		rest := bytes.TrimLeft(line, " \t")
-		if !bytes.ContainsAny(rest, " \t\x00") {
+	var buf [headBytes]byte
+	copy(buf[:], head)
+	const last = headBytes - 1
+	blank := func(i int) bool { return buf[i] == ' ' || buf[i] == '\t' }
+	find := func(from, to int, what func(int) bool) int {
+		for i := from; i <= to; i++ {
+			if what(i) {
+				return i
+			}
+		}
+		return -1
+	}
+	filled := func(i int) bool { return !blank(i) }
+	ends := func(i int) bool { return blank(i) || buf[i] == 0 }
+
+	end := bytes.IndexByte(buf[:], '\n')
+	if nul := bytes.IndexByte(buf[:], 0); end < 0 || nul >= 0 && nul < end {
+		name := find(2, last, filled)
+		if name < 0 || find(name, last, ends) < 0 {
 			return Format{}, fmt.Errorf("%w: the interpreter's name does not fit in %d bytes", ErrFormat, headBytes)
 		}
-		line = line[:len(line)-1]
+		end = last
 	}
-	text := strings.Trim(string(line), " \t")
-	if i := strings.IndexByte(text, 0); i >= 0 {
-		text = text[:i]
+	for blank(end - 1) {
+		end--
 	}
-	name, arg := text, ""
-	if i := strings.IndexAny(text, " \t"); i >= 0 {
-		name, arg = text[:i], strings.TrimLeft(text[i:], " \t")
-	}
-	if name == "" {
+	buf[end] = 0
+	name := find(2, end, filled)
+	if name == end || buf[name] == 0 {
 		return Format{}, fmt.Errorf("%w: no interpreter behind #!", ErrFormat)
 	}
-	return Format{Script: true, Interpreter: name, Argument: arg}, nil
+	sep := find(name, end, ends)
+	f := Format{Script: true, Interpreter: string(buf[name:sep])}
+	if buf[sep] != 0 {
+		arg := buf[find(sep, end, filled) : end+1]
+		f.Arguments = []string{string(arg[:bytes.IndexByte(arg, 0)])}
+	}
+	return f, nil
 }
 
+// loader reads the program headers of a 64-bit little-endian ELF file, and
+// nothing else: the kernel does not look at sections either.
 func loader(r io.ReaderAt) (Format, error) {
-	f, err := elf.NewFile(r)
-	if err != nil {
-		return Format{}, fmt.Errorf("%w: %w", ErrFormat, err)
+	var head elf.Header64
+	if err := readAt(r, 0, &head); err != nil {
+		return Format{}, fmt.Errorf("%w: ELF header: %w", ErrFormat, err)
 	}
-	for _, p := range f.Progs {
-		if p.Type != elf.PT_INTERP {
+	if head.Ident[elf.EI_CLASS] != byte(elf.ELFCLASS64) || head.Ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB) {
+		return Format{}, fmt.Errorf("%w: not a 64-bit little-endian ELF file", ErrFormat)
+	}
+	const size = 56 // of a program header; the kernel takes no other, and 64 KiB of them
+	if head.Phentsize != size || head.Phnum == 0 || int(head.Phnum) > 64<<10/size || head.Phoff > 1<<62 {
+		return Format{}, fmt.Errorf("%w: %d program headers of %d bytes", ErrFormat, head.Phnum, head.Phentsize)
+	}
+	for i := range int64(head.Phnum) {
+		var p elf.Prog64
+		if err := readAt(r, int64(head.Phoff)+i*size, &p); err != nil {
+			return Format{}, fmt.Errorf("%w: program header: %w", ErrFormat, err)
+		}
+		if elf.ProgType(p.Type) != elf.PT_INTERP {
 			continue
 		}
-		if p.Filesz < 2 || p.Filesz > maxInterpLen {
+		if p.Filesz < 2 || p.Filesz > maxInterpLen || p.Off > 1<<62 {
 			return Format{}, fmt.Errorf("%w: a loader's name of %d bytes", ErrFormat, p.Filesz)
 		}
 		b := make([]byte, p.Filesz)
-		if _, err := p.ReadAt(b, 0); err != nil || b[len(b)-1] != 0 {
+		if err := readAt(r, int64(p.Off), b); err != nil || b[len(b)-1] != 0 || b[0] == 0 {
 			return Format{}, fmt.Errorf("%w: the loader's name is cut off", ErrFormat)
 		}
 		return Format{ELF: true, Interpreter: string(b[:bytes.IndexByte(b, 0)])}, nil
 	}
 	return Format{ELF: true}, nil
+}
+
+func readAt(r io.ReaderAt, off int64, into any) error {
+	return binary.Read(io.NewSectionReader(r, off, 1<<20), binary.LittleEndian, into)
 }
 
 // Chain gives every file that executing f runs, f first: a script's
