@@ -83,7 +83,8 @@ func (l *learner) write(r *exeq.Request) string {
 	writePermit(&b, "run", "The program that was started.", `action == Exeq::Action::"run"`,
 		[]types.EntityUID{l.exact(r.Resource.ID)}, nil)
 	writePermit(&b, "exec", "Each program that ran in it.", `action == Exeq::Action::"exec"`, l.programs(), nil)
-	writePermit(&b, "libraries", "What was mapped executable.", `action == Exeq::Action::"exec"`, l.group(exeq.ActionMap), nil)
+	libraries, single := l.files(exeq.ActionMap)
+	writePermit(&b, "libraries", "What was mapped executable.", `action == Exeq::Action::"exec"`, libraries, single)
 	reads, listings := l.files(exeq.ActionRead)
 	writePermit(&b, "read", "Files that were read.", `action == Exeq::Action::"read"`, reads, nil)
 	writePermit(&b, "list", "Directories that were listed, without what is in them.", `action == Exeq::Action::"read"`, nil, listings)

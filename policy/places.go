@@ -56,9 +56,13 @@ func (l *learner) programs() []types.EntityUID {
 // contain too much to be granted whole (an ancestor of the workspace or of the
 // home directory, a top-level directory): they are granted alone.
 func (l *learner) files(action string) (places, alone []types.EntityUID) {
+	t := typePath
+	if action == exeq.ActionMap {
+		t = typeProgram
+	}
 	for _, p := range l.seen(action) {
 		if l.tooWide(p) {
-			alone = append(alone, types.EntityUID{Type: typePath, ID: types.String(p)})
+			alone = append(alone, types.EntityUID{Type: t, ID: types.String(p)})
 		}
 	}
 	return l.group(action), alone
@@ -128,10 +132,11 @@ func topLevel(us []types.EntityUID) []types.EntityUID {
 		}
 		out = append(out, types.EntityUID{Type: typeWorkspace, ID: types.String(first)})
 	}
-	if slices.SortFunc(out, compareUID); files > 8 || len(slices.Compact(out)) > 12 {
+	slices.SortFunc(out, compareUID)
+	if out = slices.Compact(out); files > 8 || len(out) > 12 {
 		return []types.EntityUID{{Type: typeWorkspace, ID: "."}}
 	}
-	return slices.Compact(out)
+	return out
 }
 
 // homeGroup keeps a single file in the home directory and in directories of
