@@ -37,7 +37,14 @@ func verify(_ context.Context, c *call) int {
 	if err != nil {
 		return cannotTell(err)
 	}
-	report := proof.VerifyBytes(b, trust, proof.Options{Replay: standalone.Replay})
+	p, err := proof.Parse(b)
+	if err != nil {
+		return cannotTell(err)
+	}
+	report, err := proof.Verify(p, trust, proof.Options{Replay: standalone.Replay})
+	if err != nil {
+		return cannotTell(err)
+	}
 	if asJSON {
 		out, err := report.JSON()
 		if err != nil {
@@ -111,7 +118,7 @@ func trust(ctx context.Context, c *call) int {
 		return status
 	}
 	defer in.Close()
-	t, err := in.Trust()
+	t, err := standalone.TrustOf(in.Dir)
 	if err != nil {
 		return c.fail(err)
 	}

@@ -3,30 +3,38 @@ package standalone
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/keyring"
 	"github.com/exeq/exeq/policy"
 	"github.com/exeq/exeq/proof"
 	"github.com/exeq/exeq/record"
 )
 
-// Trust is what a verifier of this installation's proofs believes.
-func (in *Installation) Trust() (*proof.Trust, error) {
+// TrustOf is what a verifier of the proofs of an installation believes.
+func TrustOf(dir string) (*proof.Trust, error) {
+	keys, err := keyring.Open(dir)
+	if err != nil {
+		return nil, err
+	}
 	t := &proof.Trust{
-		Version: 1, Origin: in.Keys.Origin(),
-		Log: in.Keys.VerifierKey(exeq.RoleLog), Promise: in.Keys.VerifierKey(exeq.RolePromise),
+		Version: 1, Origin: keys.Origin(),
+		Log: keys.VerifierKey(exeq.RoleLog), Promise: keys.VerifierKey(exeq.RolePromise),
 		Require: proof.DefaultRequire(),
 	}
 	for _, role := range []string{exeq.RoleIssuer, exeq.RoleNode} {
-		t.Keys = append(t.Keys, proof.Key{Role: role, PublicKey: base64.StdEncoding.EncodeToString(in.Keys.Public(role))})
+		t.Keys = append(t.Keys, proof.Key{Role: role, PublicKey: base64.StdEncoding.EncodeToString(keys.Public(role))})
 	}
-	b, err := os.ReadFile(filepath.Join(in.Dir, WitnessFile))
+	b, err := os.ReadFile(filepath.Join(dir, WitnessFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -92,12 +100,12 @@ func (in *Installation) material(ctx context.Context, id string) (*proof.Materia
 		if i == 0 || i == len(leaves)-1 || s.Leaf.Kind == exeq.KindStart {
 			receipts = append(receipts, s.Leaf.ID)
 		}
-		for _, d := range s.Disclosures {
-			if d.Field != proof.DiscloseRights {
-				m.Disclosures = append(m.Disclosures, d)
-			} else if m.Rights, err = exeq.DecodeRights(d.Value); err != nil {
-				return nil, err
-			}
+		m.Disclosures = append(m.Disclosures, s.Disclosures...)
+	}
+	if d, err := DecisionOf(leaves); err == nil {
+		// A source that is gone leaves the proof without replay, not without use.
+		if m.Source, err = in.Store.Blob(ctx, d.Decision.PolicySet); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
 	}
 	context, err := in.contextOf(ctx, leaves)
@@ -109,8 +117,46 @@ func (in *Installation) material(ctx context.Context, id string) (*proof.Materia
 		m.Disclosures = append(m.Disclosures, s.Disclosures...)
 		receipts = append(receipts, s.Leaf.ID)
 	}
-	m.Receipts, err = in.Store.Receipts(ctx, receipts...)
+	if m.Receipts, err = in.Store.Receipts(ctx, receipts...); err != nil {
+		return nil, err
+	}
+	m.Consistency, err = in.consistency(ctx, leaves)
 	return m, err
+}
+
+// consistency proves that the log extends the checkpoint that the permit names.
+func (in *Installation) consistency(ctx context.Context, leaves []record.Stored) ([]exeq.Digest, error) {
+	p, err := permitOf(leaves)
+	if err != nil || p.Body.Checkpoint == "" {
+		return nil, nil // erased, a denial, or issued before the first checkpoint
+	}
+	older, err := sizeOf(p.Body.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	newer, err := sizeOf(in.Store.Latest())
+	if err != nil || older == 0 {
+		return nil, err
+	}
+	return in.Store.Consistency(ctx, older, newer)
+}
+
+func sizeOf(checkpoint string) (int64, error) {
+	size, _, _ := strings.Cut(checkpoint, ":")
+	return strconv.ParseInt(size, 10, 64)
+}
+
+func permitOf(leaves []record.Stored) (*exeq.Permit, error) {
+	for _, d := range leaves[0].Disclosures {
+		if d.Field == "permit" {
+			var envelope string
+			if err := json.Unmarshal(d.Value, &envelope); err != nil {
+				return nil, err
+			}
+			return exeq.ParsePermit([]byte(envelope))
+		}
+	}
+	return nil, errors.New("no permit is on record")
 }
 
 // contextOf finds the leaves that an execution's rest on: every key leaf, and

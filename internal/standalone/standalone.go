@@ -220,7 +220,7 @@ func (in *Installation) activate(ctx context.Context, set *policy.Set) error {
 		return err
 	}
 	e, err := exeq.NewEntry(exeq.Leaf{Kind: exeq.KindPolicy, Body: exeq.LeafBody{Event: "activate"}},
-		map[string]any{"policySet": digest, "source": string(source)}, in.Keys.Signer(exeq.RoleIssuer))
+		map[string]any{"policySet": digest}, in.Keys.Signer(exeq.RoleIssuer))
 	if err != nil {
 		return err
 	}
