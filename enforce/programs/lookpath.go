@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,7 +82,7 @@ func open(name string) (*Command, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, _, _, err := hash(r)
+	d, _, _, err := hash(r, time.Now())
 	if err != nil {
 		r.Close()
 		return nil, err

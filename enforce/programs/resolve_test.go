@@ -54,6 +54,9 @@ func peerMain(kind string) error {
 	if kind == "argv" {
 		return json.NewEncoder(os.Stdout).Encode(os.Args)
 	}
+	if strings.HasPrefix(kind, "store-") {
+		return peerStore(kind)
+	}
 	if kind == "namespaces" {
 		root, err := os.Getwd()
 		if err != nil {

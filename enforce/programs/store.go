@@ -23,6 +23,7 @@ import (
 type Store struct {
 	dir   string
 	dirfd *os.File
+	now   func() time.Time
 
 	mu       sync.Mutex
 	cache    map[inode]entry
@@ -52,7 +53,7 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("programs: store %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir), cache: map[inode]entry{}, inflight: map[inode]*sync.Mutex{}}
+	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir), now: time.Now, cache: map[inode]entry{}, inflight: map[inode]*sync.Mutex{}}
 	if err := s.check(); err != nil {
 		s.dirfd.Close()
 		return nil, err
@@ -104,7 +105,7 @@ func (s *Store) digest(f *File) (exeq.Digest, error) {
 		return exeq.Digest{}, err
 	}
 	defer r.Close()
-	d, id, settled, err := hash(r)
+	d, id, settled, err := hash(r, s.now())
 	if err == nil && settled {
 		s.remember(id, d)
 	}
@@ -148,7 +149,7 @@ func (s *Store) Get(d exeq.Digest) (*Copy, error) {
 	if !ok {
 		var id Identity
 		var settled bool
-		if got, id, settled, err = hash(c.File); err == nil && settled {
+		if got, id, settled, err = hash(c.File, s.now()); err == nil && settled {
 			s.remember(id, got)
 		}
 	}
@@ -174,7 +175,7 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 	if st.Size > exeq.MaxProgramBytes {
 		return nil, fmt.Errorf("programs: %s: %d bytes are over the limit of %d for a program", r.Name(), st.Size, int64(exeq.MaxProgramBytes))
 	}
-	began := time.Now()
+	began := s.now()
 	tmp, err := os.CreateTemp(s.dir, "new-*")
 	if err != nil {
 		return nil, fmt.Errorf("programs: store: %w", err)
@@ -191,7 +192,7 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 	if err := tmp.Chmod(os.FileMode(st.Mode & 0o555)); err != nil {
 		return nil, fmt.Errorf("programs: store: mode: %w", err)
 	}
-	d, _, _, err := hash(tmp)
+	d, _, _, err := hash(tmp, s.now())
 	if err != nil {
 		return nil, err
 	}
@@ -226,14 +227,13 @@ func futimens(fd int, ts []unix.Timespec) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, fdPath(fd), ts, 0)
 }
 
-// hash reads f from the start. settled says that the identity may stand for
-// the digest: it did not change while reading, and it is old enough.
-func hash(f *os.File) (d exeq.Digest, id Identity, ok bool, err error) {
+// hash reads f from the start, which begins at began. ok says that the identity
+// may stand for the digest: it did not change while reading, and is old enough.
+func hash(f *os.File, began time.Time) (d exeq.Digest, id Identity, ok bool, err error) {
 	var a, b unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &a); err != nil {
 		return d, id, false, fmt.Errorf("programs: stat: %w", err)
 	}
-	began := time.Now()
 	h := sha256.New()
 	if _, err := io.CopyBuffer(h, io.NewSectionReader(f, 0, 1<<62), make([]byte, 256<<10)); err != nil {
 		return d, id, false, fmt.Errorf("programs: read %s: %w", f.Name(), err)
