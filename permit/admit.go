@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
-
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/canon"
 )
@@ -108,7 +106,7 @@ func (a *Admitter) signed(p *exeq.Permit) error {
 	if e.Signatures[0].KeyID != a.keyID {
 		return fmt.Errorf("%w: signed by key %.16q…", ErrSignature, e.Signatures[0].KeyID)
 	}
-	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(a.c.Issuer, dsse.PAE(e.PayloadType, payload), sig) {
+	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(a.c.Issuer, pae(e.PayloadType, payload), sig) {
 		return ErrSignature
 	}
 	for _, q := range []*exeq.Permit{read, p} {
