@@ -110,9 +110,9 @@ func newBox(t *testing.T) *box {
 		}
 	}
 	return &box{
-		t: t, dir: work, gate: &testGate{}, lease: 30 * time.Second,
-		env:    []string{"PATH=/usr/local/go/bin:/usr/bin:/bin", "HOME=" + work, "TMPDIR=" + work},
-		rights: rightsOf("/=r", "/usr=rX", "/dev=rw", work+"=rwx"),
+		t: t, dir: work, gate: &testGate{}, lease: 10 * time.Minute,
+		env:    []string{"PATH=/usr/local/go/bin:/usr/bin:/bin", "HOME=" + work, "TMPDIR=" + filepath.Join(dir, "tmp")},
+		rights: rightsOf("/=r", "/usr=rX", "/dev=rw", work+"=rwx", filepath.Join(dir, "tmp")+"=rwx"),
 	}
 }
 
