@@ -11,9 +11,16 @@ package record
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/keyring"
@@ -29,162 +36,118 @@ type Config struct {
 
 // Store is the record of one installation. Several processes may have the same
 // directory open. Safe for concurrent use.
-type Store struct{}
+type Store struct {
+	c       Config
+	promise note.Signer
+	epoch   string
+	lock    *os.File // store.lock, held shared
+	read    *sql.DB  // queries
+	writer  *writer  // owned by the committer
 
-var errNotYet = errors.New("not built yet")
+	calls  chan *call
+	closed chan struct{} // no more calls
+	done   chan struct{} // the committer has returned
+	once   sync.Once
+	wake   *bell // rung by each commit of this process
+
+	log *logReader
+	seq sequencer
+
+	faults faults
+}
+
+// faults lets tests make a durable write fail, before it is made or after it
+// persisted; op is "commit", "burn"….
+type faults struct {
+	before, after func(op string) error
+}
 
 // Open opens the store and makes it on first use. It neither drains nor
-// repairs; see Recover.
-func Open(ctx context.Context, c Config) (*Store, error) { return nil, errNotYet }
+// repairs; see Recover. A store that is damaged where a permit would rely on
+// it is an error that wraps [exeq.ErrRecord].
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if c.Keys == nil || c.Dir == "" {
+		return nil, fmt.Errorf("%w: a store needs a directory and keys", exeq.ErrRecord)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, recordErr("state directory", err)
+	}
+	c.Dir = dir
+	s := &Store{
+		c: c, promise: c.Keys.NoteSigner(exeq.RolePromise),
+		calls: make(chan *call, 1024), closed: make(chan struct{}), done: make(chan struct{}), wake: newBell(),
+	}
+	s.log = newLogReader(filepath.Join(dir, "log"), c.Keys)
+	if err := s.open(ctx); err != nil {
+		s.release()
+		return nil, err
+	}
+	go s.committer()
+	return s, nil
+}
 
 // Close ends the store; what was recorded and not yet drained stays for the
 // next drainer.
-func (s *Store) Close() error { return nil }
-
-// Record implements [exeq.Recorder]. A permit leaf is refused while the log
-// lags more than MaxMergeDelay behind.
-func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promise, error) {
-	return nil, errNotYet
+func (s *Store) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	<-s.done
+	err := s.seq.close()
+	return errors.Join(err, s.release())
 }
 
-// Burn spends a permit's nonce durably, once over all processes; a second time
-// the error wraps [exeq.ErrReplayed].
-func (s *Store) Burn(ctx context.Context, permit, nonce string, until exeq.Time) error {
-	return errNotYet
+// release gives back what open took; it may find a part of it missing.
+func (s *Store) release() error {
+	var errs []error
+	if s.writer != nil {
+		errs = append(errs, s.writer.close())
+	}
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
 }
 
-// Epoch is the random id of this burn list, for the permit's audience.
-func (s *Store) Epoch() string { return "" }
+// Epoch is the random id of this burn list, for the permit's audience. A store
+// that is opened while no process has it open gets a new one, so a burn list
+// that was deleted, restored or rolled back never meets its old permits.
+func (s *Store) Epoch() string { return s.epoch }
 
-// Own registers this process as the one that runs an execution; Release ends
-// that. An owner that dies without Release leaves a lost execution behind.
-func (s *Store) Own(ctx context.Context, execution string) error     { return errNotYet }
-func (s *Store) Release(ctx context.Context, execution string) error { return errNotYet }
-
-// Recovery is what an earlier run left behind and what was done about it.
-type Recovery struct {
-	Outbox  int      // leaves that were promised and not yet in the log
-	Drained int      // of these, put into the log now
-	Lost    []string // executions sealed as lost: their owner is dead
+// recordErr wraps what went wrong in [exeq.ErrRecord].
+func recordErr(doing string, err error) error {
+	if err == nil || errors.Is(err, exeq.ErrRecord) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w", exeq.ErrRecord, doing, err)
 }
 
-// Findings says it in words, one line each; empty when nothing was found.
-func (r *Recovery) Findings() []string { return nil }
-
-// Recover puts right what a killed run left: seals its executions as lost and
-// drains the outbox where no one else does.
-func (s *Store) Recover(ctx context.Context) (*Recovery, error) { return nil, errNotYet }
-
-// Drain returns when every leaf recorded before the call is in the log and
-// under a published (and, where configured, cosigned) checkpoint.
-func (s *Store) Drain(ctx context.Context) error { return errNotYet }
-
-// Sequence drains until ctx ends, for processes that live on; where another
-// process is the sequencer it stands by.
-func (s *Store) Sequence(ctx context.Context) error { return errNotYet }
-
-// Lag is how many leaves wait for the log and for how long the oldest has.
-func (s *Store) Lag(ctx context.Context) (int, time.Duration, error) { return 0, 0, errNotYet }
-
-// Stored is a leaf as the store holds it.
-type Stored struct {
-	exeq.Entry
-	Row     int64 // position in the store, rising, without gaps, from 1
-	Index   int64 // in the log; -1 while it waits
-	Promise exeq.Promise
+// bell wakes everyone who waits; each ring replaces the channel.
+type bell struct {
+	mu sync.Mutex
+	ch chan struct{}
 }
 
-// Summary is one execution for lists.
-type Summary struct {
-	ID, Parent, Actor string
-	State             exeq.State // Recorded, Live or Sealed
-	Permitted         exeq.Time
-	Started, Ended    exeq.Time // zero: not yet
-	Code              string    // of the end
-	Leaves            int
-	PID               int // of the owner while it lives
+func newBell() *bell { return &bell{ch: make(chan struct{})} }
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	close(b.ch)
+	b.ch = make(chan struct{})
+	b.mu.Unlock()
 }
 
-// Leaves gives an execution's leaves in order of their sequence.
-func (s *Store) Leaves(ctx context.Context, execution string) ([]Stored, error) {
-	return nil, errNotYet
+// next is closed by the next ring.
+func (b *bell) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ch
 }
-
-// Leaf gives one leaf by its id.
-func (s *Store) Leaf(ctx context.Context, id string) (*Stored, error) { return nil, errNotYet }
-
-// Follow gives up to limit leaves behind a row, in order of rows; 0 starts at
-// the beginning. It does not wait; see Wait.
-func (s *Store) Follow(ctx context.Context, after int64, limit int) ([]Stored, error) {
-	return nil, errNotYet
-}
-
-// Wait returns when there is a row behind after.
-func (s *Store) Wait(ctx context.Context, after int64) error { return errNotYet }
-
-// Last gives the row of the newest leaf, 0 for none.
-func (s *Store) Last(ctx context.Context) (int64, error) { return 0, errNotYet }
-
-// Executions lists executions, newest first; limit 0 gives all.
-func (s *Store) Executions(ctx context.Context, limit int) ([]Summary, error) {
-	return nil, errNotYet
-}
-
-// Running lists the executions that have an owner.
-func (s *Store) Running(ctx context.Context) ([]Summary, error) { return nil, errNotYet }
-
-// Decision is one recorded decision with what it was made from, for replay.
-type Decision struct {
-	Row       int64
-	Execution string
-	Kind      exeq.Kind // permit or denial
-	Time      exeq.Time
-	Request   *exeq.Request
-	Inputs    *exeq.Inputs
-	Decision  exeq.Decision
-}
-
-// Decisions calls f with every recorded decision behind a row whose
-// disclosures were not erased, in order, until f returns false.
-func (s *Store) Decisions(ctx context.Context, after int64, f func(*Decision) bool) error {
-	return errNotYet
-}
-
-// PutBlob keeps bytes by their SHA-256: policy sources, rights.
-func (s *Store) PutBlob(ctx context.Context, b []byte) (exeq.Digest, error) {
-	return exeq.Digest{}, errNotYet
-}
-
-// PutBlobAs keeps bytes under a digest that Exeq defines over them with a tag.
-func (s *Store) PutBlobAs(ctx context.Context, d exeq.Digest, b []byte) error { return errNotYet }
-
-// Blob gives back what was put; its digest is the caller's to check for
-// PutBlobAs. Nothing there: the error wraps [fs.ErrNotExist].
-func (s *Store) Blob(ctx context.Context, d exeq.Digest) ([]byte, error) { return nil, errNotYet }
-
-// Checkpoint is the latest published checkpoint, a signed note.
-func (s *Store) Checkpoint(ctx context.Context) ([]byte, error) { return nil, errNotYet }
-
-// Latest is the latest published checkpoint as a permit carries it:
-// "size:root", empty while the log is empty.
-func (s *Store) Latest() string { return "" }
-
-// Receipts proves that leaves (by id) are in the log, all under one
-// checkpoint. A leaf that still waits is an error: Drain first.
-func (s *Store) Receipts(ctx context.Context, leaves ...string) ([]exeq.Receipt, error) {
-	return nil, errNotYet
-}
-
-// Consistency proves (RFC 6962) that the log of size older is a prefix of the
-// log of size newer.
-func (s *Store) Consistency(ctx context.Context, older, newer int64) ([]exeq.Digest, error) {
-	return nil, errNotYet
-}
-
-// EraseDisclosures erases what opens an execution's commitments, beyond
-// recovery from the store's files; the leaves stay.
-func (s *Store) EraseDisclosures(ctx context.Context, execution string) error { return errNotYet }
-
-// Fsck checks everything that the store and the log hold. An error says that
-// the check could not be made or what it found damaged.
-func (s *Store) Fsck(ctx context.Context) error { return errNotYet }

@@ -1,0 +1,320 @@
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/exeq/exeq"
+)
+
+// maxGroup bounds the calls of one transaction: larger groups gain nothing and
+// make everyone in them wait.
+const maxGroup = 512
+
+// call is one caller's wish; all of it becomes durable or none.
+type call struct {
+	ctx     context.Context
+	entries []exeq.Entry
+	burn    *burn
+	do      func(*writer, *state) error // any other write
+	done    chan struct{}
+
+	// Set before done is closed; the promises are entries' places in tree
+	// from at on.
+	err  error
+	note string
+	tree merkle
+	at   int
+}
+
+type burn struct {
+	permit, nonce string
+	until         exeq.Time
+}
+
+// Record implements [exeq.Recorder]. A permit leaf is refused while the log
+// lags more than MaxMergeDelay behind, and permits and starts while the clock
+// is not trusted.
+func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promise, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	for i := range entries {
+		if n := len(entries[i].Bytes); n == 0 || n > exeq.MaxLeafBytes || entries[i].Leaf.ID == "" {
+			return nil, fmt.Errorf("%w: leaf %d of the call is not complete", exeq.ErrRecord, i)
+		}
+	}
+	c := &call{ctx: ctx, entries: entries}
+	if err := s.submit(c); err != nil {
+		return nil, err
+	}
+	promises := make([]exeq.Promise, len(entries))
+	for i := range promises {
+		promises[i] = exeq.Promise{Note: c.note, Index: c.at + i, Path: c.tree.path(c.at + i)}
+	}
+	return promises, nil
+}
+
+// Burn spends a permit's nonce durably, once over all processes; a second time
+// the error wraps [exeq.ErrReplayed]. A permit id is spent with it: two
+// permits of one id are never both admitted.
+func (s *Store) Burn(ctx context.Context, permit, nonce string, until exeq.Time) error {
+	if permit == "" || nonce == "" {
+		return fmt.Errorf("%w: a burn needs a permit and a nonce", exeq.ErrRecord)
+	}
+	return s.submit(&call{ctx: ctx, burn: &burn{permit, nonce, until}})
+}
+
+// write runs f in the next group's transaction.
+func (s *Store) write(ctx context.Context, f func(*writer, *state) error) error {
+	return s.submit(&call{ctx: ctx, do: f})
+}
+
+// submit hands the call to the committer and waits. When ctx ends first the
+// call's fate is unknown, which is an error as good as any.
+func (s *Store) submit(c *call) error {
+	c.done = make(chan struct{})
+	gone := func() error { return fmt.Errorf("%w: %w", exeq.ErrRecord, context.Cause(c.ctx)) }
+	select {
+	case s.calls <- c:
+	case <-s.closed:
+		return fmt.Errorf("%w: the store is closed", exeq.ErrRecord)
+	case <-c.ctx.Done():
+		return gone()
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-c.ctx.Done():
+		return gone()
+	case <-s.done:
+		select {
+		case <-c.done:
+			return c.err
+		default:
+			return fmt.Errorf("%w: the store is closed", exeq.ErrRecord)
+		}
+	}
+}
+
+// committer commits whatever calls have come in while the last transaction was
+// being made durable. One caller never waits for a timer.
+func (s *Store) committer() {
+	defer close(s.done)
+	for {
+		var group []*call
+		select {
+		case c := <-s.calls:
+			group = append(group, c)
+		case <-s.closed:
+			return
+		}
+	more:
+		for len(group) < maxGroup {
+			select {
+			case c := <-s.calls:
+				group = append(group, c)
+			default:
+				break more
+			}
+		}
+		s.commit(group)
+		for _, c := range group {
+			close(c.done)
+		}
+		s.wake.ring()
+	}
+}
+
+// commit makes a group durable. A call that breaks a constraint (a leaf id or
+// a place in a chain taken twice) fails alone: the group is tried call by call.
+func (s *Store) commit(group []*call) {
+	live := group[:0:0]
+	for _, c := range group {
+		if err := context.Cause(c.ctx); err != nil {
+			c.err = fmt.Errorf("%w: %w", exeq.ErrRecord, err)
+			continue
+		}
+		live = append(live, c)
+	}
+	if len(live) == 0 {
+		return
+	}
+	err := s.transact(live)
+	if err == nil {
+		return
+	}
+	if isConstraint(err) && len(live) > 1 {
+		for _, c := range live {
+			s.commit([]*call{c})
+		}
+		return
+	}
+	for _, c := range live {
+		switch {
+		case isConstraint(err):
+			c.err = fmt.Errorf("%w: this leaf, or one at its place in the chain, is on record already", exeq.ErrRecord)
+		case errors.Is(err, exeq.ErrReplayed), errors.Is(err, exeq.ErrClock):
+			c.err = err
+		default:
+			c.err = explain("commit", err)
+		}
+	}
+}
+
+// transact writes a group in one transaction, signs its promise and hands the
+// promises out once the commit has returned. Calls that are refused by
+// themselves (clock, lag, replay) carry their error and write nothing.
+func (s *Store) transact(group []*call) error {
+	var g grouped
+	err := s.writer.tx(func(st *state) error {
+		g = grouped{w: s.writer, st: st, now: s.c.Now(), refused: make(map[*call]error)}
+		if err := g.look(); err != nil {
+			return err
+		}
+		for _, c := range group {
+			if err := g.add(c); err != nil {
+				return err
+			}
+		}
+		if err := g.close(s); err != nil {
+			return err
+		}
+		if s.faults.before != nil {
+			return s.faults.before("commit")
+		}
+		return nil
+	})
+	if err == nil && s.faults.after != nil {
+		err = s.faults.after("commit")
+	}
+	if err != nil {
+		return err
+	}
+	at := 0
+	for _, c := range group {
+		if c.err = g.refused[c]; c.err == nil {
+			c.note, c.tree, c.at = g.note, g.tree, at
+			at += len(c.entries)
+		}
+	}
+	return nil
+}
+
+// grouped is one group while it is being written.
+type grouped struct {
+	w       *writer
+	st      *state
+	now     time.Time
+	lag     time.Duration
+	first   int64 // row of the first leaf
+	hashes  []exeq.Digest
+	refused map[*call]error
+	note    string
+	tree    merkle
+}
+
+func (g *grouped) look() error {
+	var last int64
+	if err := g.w.lastRow.QueryRow().Scan(&last); err != nil {
+		return err
+	}
+	g.first = last + 1
+	lag, err := g.w.lag(g.st, g.now)
+	g.lag = lag
+	return err
+}
+
+// refusal says why a call must not go in, if anything speaks against it.
+func (g *grouped) refusal(c *call) error {
+	grants := c.burn != nil
+	for i := range c.entries {
+		switch c.entries[i].Leaf.Kind {
+		case exeq.KindPermit:
+			if g.lag > exeq.MaxMergeDelay {
+				return fmt.Errorf("%w: the log is %v behind the record, more than %v: no new permits until it is drained", exeq.ErrRecord, g.lag.Round(time.Second), exeq.MaxMergeDelay)
+			}
+			grants = true
+		case exeq.KindStart:
+			grants = true
+		}
+	}
+	if back := time.Duration(g.st.latest-g.now.UnixMilli()) * time.Millisecond; grants && back > exeq.MaxClockStepBack {
+		return fmt.Errorf("%w: %w: the wall clock stands %v behind the latest recorded time %s", exeq.ErrRecord, exeq.ErrClock, back.Round(time.Second), exeq.At(time.UnixMilli(g.st.latest)))
+	}
+	return nil
+}
+
+func (g *grouped) add(c *call) error {
+	if err := g.refusal(c); err != nil {
+		g.refused[c] = err
+		return nil
+	}
+	if c.do != nil {
+		return c.do(g.w, g.st)
+	}
+	if c.burn != nil {
+		res, err := g.w.burn.Exec(c.burn.permit, c.burn.nonce, c.burn.until.UnixMilli())
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil {
+			return err
+		} else if n != 1 {
+			g.refused[c] = fmt.Errorf("%w: %s", exeq.ErrReplayed, c.burn.permit)
+			return nil
+		}
+	}
+	for i := range c.entries {
+		if err := g.leaf(&c.entries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *grouped) leaf(e *exeq.Entry) error {
+	row := g.first + int64(len(g.hashes))
+	var execution, seq any
+	if e.Leaf.Execution != "" {
+		execution, seq = e.Leaf.Execution, e.Leaf.Seq
+	}
+	if _, err := g.w.leaf.Exec(row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes); err != nil {
+		return err
+	}
+	if len(e.Disclosures) > 0 {
+		if _, err := g.w.disclosure.Exec(row, encodeDisclosures(e.Disclosures)); err != nil {
+			return err
+		}
+	}
+	g.hashes = append(g.hashes, exeq.LeafHash(e.Bytes))
+	switch e.Leaf.Kind {
+	case exeq.KindStart:
+		return g.w.ownedByThis(e.Leaf.Execution)
+	case exeq.KindEnd:
+		_, err := g.w.disown.Exec(e.Leaf.Execution)
+		return err
+	}
+	return nil
+}
+
+// close signs the promise over what was added and moves the clock on.
+func (g *grouped) close(s *Store) error {
+	g.st.latest = max(g.st.latest, g.now.UnixMilli())
+	if err := g.w.saveState(g.st); err != nil {
+		return err
+	}
+	if len(g.hashes) == 0 {
+		return nil
+	}
+	g.tree = newMerkle(g.hashes)
+	note, err := signPromise(s.promise, len(g.hashes), g.tree.root(), g.st.latest)
+	if err != nil {
+		return err
+	}
+	g.note = note
+	_, err = g.w.batch.Exec(g.first, len(g.hashes), g.st.latest, note)
+	return err
+}

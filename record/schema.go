@@ -1,0 +1,207 @@
+package record
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"modernc.org/sqlite"
+
+	"github.com/exeq/exeq"
+)
+
+const schemaVersion = 1
+
+// Rows of leaf rise from 1 without gaps, in the order of commits: writers are
+// serialised and nothing is ever deleted. So what waits for the log is every
+// row above state.covered, and no outbox table is written or emptied.
+const schema = `
+CREATE TABLE state (
+	one     INTEGER PRIMARY KEY CHECK (one = 1),
+	epoch   TEXT NOT NULL,    -- of the burn list
+	latest  INTEGER NOT NULL, -- latest time recorded, ms; never falls
+	covered INTEGER NOT NULL, -- rows up to here are under a published checkpoint
+	size    INTEGER NOT NULL, -- of the log, as far as it was read back
+	sum     BLOB NOT NULL     -- see state.sum
+);
+CREATE TABLE batch (
+	first INTEGER PRIMARY KEY, -- row of its first leaf
+	n     INTEGER NOT NULL,
+	time  INTEGER NOT NULL,    -- of the commit, ms
+	note  TEXT NOT NULL        -- the promise
+);
+CREATE TABLE leaf (
+	row       INTEGER PRIMARY KEY,
+	id        TEXT NOT NULL UNIQUE,
+	kind      TEXT NOT NULL,
+	execution TEXT,
+	seq       INTEGER,
+	bytes     BLOB NOT NULL
+);
+CREATE UNIQUE INDEX chain ON leaf (execution, seq) WHERE execution IS NOT NULL;
+CREATE INDEX first ON leaf (row) WHERE seq = 0 AND kind IN ('permit', 'denial');
+CREATE TABLE disclosure (
+	row  INTEGER PRIMARY KEY, -- of the leaf
+	data BLOB NOT NULL
+);
+CREATE TABLE placed (
+	row INTEGER PRIMARY KEY, -- n rows from here stand in the log from idx on
+	n   INTEGER NOT NULL,
+	idx INTEGER NOT NULL
+);
+CREATE TABLE burn (
+	permit TEXT PRIMARY KEY,
+	nonce  TEXT NOT NULL,
+	until  INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE owner (
+	execution TEXT PRIMARY KEY,
+	pid       INTEGER NOT NULL,
+	started   TEXT NOT NULL, -- of the process, in clock ticks since boot
+	boot      TEXT NOT NULL,
+	pidns     TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE blob (
+	digest BLOB PRIMARY KEY,
+	data   BLOB NOT NULL
+) WITHOUT ROWID;
+`
+
+// state is the one row of the table of that name.
+type state struct {
+	epoch                 string
+	latest, covered, size int64
+}
+
+// sum ties the row's members together, so that one flipped bit is seen.
+func (st *state) sum() []byte {
+	h := sha256.Sum256(fmt.Appendf(nil, "exeq store state v1 %s %d %d %d", st.epoch, st.latest, st.covered, st.size))
+	return h[:]
+}
+
+const selectState = `SELECT epoch, latest, covered, size, sum FROM state WHERE one = 1`
+
+func scanState(row *sql.Row) (*state, error) {
+	var st state
+	var sum []byte
+	if err := row.Scan(&st.epoch, &st.latest, &st.covered, &st.size, &sum); err != nil {
+		return nil, fmt.Errorf("state row: %w", err)
+	}
+	if string(sum) != string(st.sum()) {
+		return nil, errors.New("the state row of store.db is damaged")
+	}
+	return &st, nil
+}
+
+func newEpoch() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// open takes the lock, opens the database and makes it on first use.
+func (s *Store) open(ctx context.Context) error {
+	if err := os.MkdirAll(s.c.Dir, 0o700); err != nil {
+		return recordErr("state directory", err)
+	}
+	alone, err := s.takeLock()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.c.Dir, "store.db")
+	_, err = os.Lstat(path)
+	fresh := errors.Is(err, os.ErrNotExist)
+	if s.writer, err = openWriter(ctx, path); err != nil {
+		return explain("open store.db", err)
+	}
+	var version int
+	if err := s.writer.conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return explain("open store.db", err)
+	}
+	if version == 0 {
+		if err := s.writer.create(ctx, fresh); err != nil {
+			return explain("create store.db", err)
+		}
+	} else if version != schemaVersion {
+		return fmt.Errorf("%w: %w: store.db has schema version %d, this build knows %d", exeq.ErrRecord, exeq.ErrCannotTell, version, schemaVersion)
+	}
+	if err := s.writer.prepare(ctx); err != nil {
+		return explain("open store.db", err)
+	}
+	st, err := scanState(s.writer.conn.QueryRowContext(ctx, selectState))
+	if err != nil {
+		return explain("open store.db", err)
+	}
+	if alone {
+		st.epoch = newEpoch()
+		if err := s.writer.setEpoch(ctx, st.epoch); err != nil {
+			return explain("new epoch", err)
+		}
+	}
+	s.epoch = st.epoch
+	if s.read, err = sql.Open("sqlite", dsn(path)+"&_pragma=query_only(1)"); err != nil {
+		return recordErr("open store.db", err)
+	}
+	s.read.SetMaxOpenConns(4)
+	return explain("open store.db", s.checkTail(ctx))
+}
+
+// takeLock holds store.lock shared while the store is open, and reports
+// whether no other process did when it was taken.
+func (s *Store) takeLock() (alone bool, err error) {
+	s.lock, err = os.OpenFile(filepath.Join(s.c.Dir, "store.lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false, recordErr("store.lock", err)
+	}
+	alone = flock(s.lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil
+	if err := flock(s.lock, syscall.LOCK_SH); err != nil {
+		return false, recordErr("store.lock", err)
+	}
+	return alone, nil
+}
+
+func dsn(path string) string {
+	u := url.URL{Scheme: "file", Path: path}
+	return u.String() + "?_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)&_pragma=secure_delete(FAST)"
+}
+
+// explain turns what SQLite says into words that help, and wraps ErrRecord.
+func explain(doing string, err error) error {
+	var se *sqlite.Error
+	if errors.As(err, &se) {
+		switch se.Code() & 0xff {
+		case sqliteFull:
+			return fmt.Errorf("%w: %s: the disk is full", exeq.ErrRecord, doing)
+		case sqliteCorrupt, sqliteNotADB:
+			return fmt.Errorf("%w: %s: store.db is damaged (%w)", exeq.ErrRecord, doing, err)
+		case sqliteBusy:
+			return fmt.Errorf("%w: %s: another process holds store.db for too long", exeq.ErrRecord, doing)
+		case sqliteIOErr:
+			return fmt.Errorf("%w: %s: input/output error on store.db (%w)", exeq.ErrRecord, doing, err)
+		}
+	}
+	return recordErr(doing, err)
+}
+
+// SQLite's primary result codes.
+const (
+	sqliteBusy       = 5
+	sqliteIOErr      = 10
+	sqliteCorrupt    = 11
+	sqliteFull       = 13
+	sqliteConstraint = 19
+	sqliteNotADB     = 26
+)
+
+func isConstraint(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se) && se.Code()&0xff == sqliteConstraint
+}
