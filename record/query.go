@@ -82,17 +82,10 @@ func (s *Store) Follow(ctx context.Context, after int64, limit int) ([]Stored, e
 	return s.leaves(ctx, `WHERE l.row > ? ORDER BY l.row LIMIT ?`, after, limit)
 }
 
-// ByKind gives every leaf of the kinds, in order of rows, without promises.
-func (s *Store) ByKind(ctx context.Context, kinds ...exeq.Kind) ([]Stored, error) {
-	var out []Stored
-	for _, k := range kinds {
-		some, err := s.leaves(ctx, `WHERE l.kind = ? ORDER BY l.row`, string(k))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, some...)
-	}
-	return out, nil
+// Foundations gives the leaves that every execution's rest on: those of keys
+// and of policy activations, in order of rows, without promises.
+func (s *Store) Foundations(ctx context.Context) ([]Stored, error) {
+	return s.leaves(ctx, `WHERE l.kind IN ('key', 'policy') ORDER BY l.row`)
 }
 
 // Last gives the row of the newest leaf, 0 for none.

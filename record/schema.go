@@ -47,6 +47,7 @@ CREATE TABLE leaf (
 	bytes     BLOB NOT NULL
 );
 CREATE UNIQUE INDEX chain ON leaf (execution, seq) WHERE execution IS NOT NULL;
+CREATE INDEX foundation ON leaf (row) WHERE kind IN ('key', 'policy');
 CREATE INDEX first ON leaf (row) WHERE seq = 0 AND kind IN ('permit', 'denial');
 CREATE TABLE disclosure (
 	row  INTEGER PRIMARY KEY, -- of the leaf

@@ -45,7 +45,7 @@ func TrustOf(dir string) (*proof.Trust, error) {
 }
 
 // WitnessFile, in the state directory, is an optional C2SP witness policy.
-const WitnessFile = record.WitnessFile
+const WitnessFile = record.WitnessPolicy
 
 // WriteProof waits until the execution is in the log and writes its proof,
 // whole or not at all.
@@ -166,7 +166,7 @@ func (in *Installation) contextOf(ctx context.Context, leaves []record.Stored) (
 	if i := slices.IndexFunc(leaves[0].Disclosures, func(d exeq.Disclosure) bool { return d.Field == "policySet" }); i >= 0 {
 		set = string(leaves[0].Disclosures[i].Value)
 	}
-	kept, err := in.Store.ByKind(ctx, exeq.KindKey, exeq.KindPolicy)
+	kept, err := in.Store.Foundations(ctx)
 	if err != nil {
 		return nil, err
 	}
