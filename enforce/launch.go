@@ -244,7 +244,7 @@ func (s *launching) build(r *running) error {
 		_, r.binds.store = m.open(s.storeDir())
 		_, r.binds.grave = m.open(filepath.Dir(s.slotPath()))
 		_, r.binds.slot = m.open(s.slotPath())
-		m.take(c)
+		m.take(s.plan, c)
 		m.base(s.plan.root)
 		m.regions(s.plan, c)
 		m.readonly("/sys")

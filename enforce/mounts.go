@@ -26,14 +26,26 @@ var (
 // mounter assembles the steps that build the mount table.
 type mounter struct {
 	l     *spawn.List
-	taken map[string]spawn.Ref // sources of masks, opened before they are hidden
+	taken map[string]spawn.Ref // sources, opened before something covers them
 }
 
-// take opens sources while they can be reached.
-func (m *mounter) take(c cover) {
+// take opens, while they can be reached, the sources of masks and what is
+// opened again below a mask.
+func (m *mounter) take(p *plan, c cover) {
 	m.taken = map[string]spawn.Ref{}
-	for _, p := range append([]string{c.dir, c.file}, slices.Sorted(maps.Values(c.skeletons))...) {
-		_, m.taken[p] = m.open(p)
+	for _, name := range append([]string{c.dir, c.file}, slices.Sorted(maps.Values(c.skeletons))...) {
+		_, m.taken[name] = m.open(name)
+	}
+	for _, o := range p.ops {
+		for _, s := range o.skeleton {
+			name := path.Join(o.path, s.rel)
+			if _, again := m.taken[name]; again {
+				continue
+			}
+			op, fd := m.open(name)
+			op.Flags = spawn.Absent
+			m.taken[name] = fd
+		}
 	}
 }
 
@@ -80,9 +92,9 @@ func (m mounter) over(name, source string, set, clr uint64) {
 	op, target := m.open(name)
 	op.Flags = spawn.Absent
 	start := m.l.Len()
-	from := target
-	if source != name {
-		from = m.taken[source]
+	from, taken := m.taken[source]
+	if !taken {
+		from = target
 	}
 	tree := m.clone(source, load(from))
 	m.setattr(name, tree, set, clr)
