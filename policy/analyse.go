@@ -28,6 +28,9 @@ const (
 	depOdd      // the resource in any other way
 )
 
+// contextDeps are those that the context record answers.
+const contextDeps = depTier | depRisk | depClaimed | depSession | depCommand | depArgs | depWorkspace | depHome | depTmp | depWhole
+
 // contextKeys are the members of the context record.
 var contextKeys = map[types.String]deps{
 	"tier": depTier, "risk": depRisk, "claimed": depClaimed, "session": depSession,
@@ -74,38 +77,61 @@ type conjunct struct {
 }
 
 // analyse splits the conditions into conjuncts and compiles what is needed of
-// them: the scope-stripped rule and the residue for each class.
+// them: the conditions that the index does not decide, and the residue for
+// each class.
 func (r *rule) analyse() {
 	for _, c := range r.policy.Conditions {
 		r.conjuncts = splitConjuncts(r.conjuncts, c.Body, c.Condition == ast.ConditionUnless)
 	}
-	for _, c := range r.conjuncts {
+	r.indexed = r.indexedConjunct()
+	for i, c := range r.conjuncts {
 		r.uses |= c.uses
+		if i != r.indexed {
+			r.pending |= c.uses
+		}
 	}
-	if len(r.policy.Conditions) > 0 {
-		stripped := *r.policy
-		stripped.Principal, stripped.Action, stripped.Resource = ast.ScopeTypeAll{}, ast.ScopeTypeAll{}, ast.ScopeTypeAll{}
-		r.cond = newPolicy(&stripped)
-	}
+	r.cond, _ = r.without(0)
 	for cl := range numClasses {
-		residue := &ast.Policy{Effect: r.policy.Effect,
-			Principal: ast.ScopeTypeAll{}, Action: ast.ScopeTypeAll{}, Resource: ast.ScopeTypeAll{}}
-		for _, c := range r.conjuncts {
-			if c.uses&varying[cl] != 0 {
-				r.varies[cl] = true
-				continue
-			}
-			residue.Conditions = append(residue.Conditions,
-				ast.ConditionType{Condition: ast.Condition(!c.negate), Body: c.node})
-		}
-		switch {
-		case len(residue.Conditions) == 0:
-		case !r.varies[cl]:
+		if r.residue[cl], r.varies[cl] = r.without(varying[cl]); !r.varies[cl] {
 			r.residue[cl] = r.cond
-		default:
-			r.residue[cl] = newPolicy(residue)
 		}
 	}
+}
+
+// without compiles the conjuncts that do not depend on anything in out, the
+// indexed one left away: nil if there is none. left says that some were out.
+func (r *rule) without(out deps) (p *cedar.Policy, left bool) {
+	rest := &ast.Policy{Effect: r.policy.Effect,
+		Principal: ast.ScopeTypeAll{}, Action: ast.ScopeTypeAll{}, Resource: ast.ScopeTypeAll{}}
+	for i, c := range r.conjuncts {
+		switch {
+		case c.uses&out != 0:
+			left = true
+		case i != r.indexed:
+			rest.Conditions = append(rest.Conditions, ast.ConditionType{Condition: ast.Condition(!c.negate), Body: c.node})
+		}
+	}
+	if len(rest.Conditions) == 0 {
+		return nil, left
+	}
+	return newPolicy(rest), left
+}
+
+// indexedConjunct finds the condition that names places and so narrows as a
+// scope does: it holds exactly for the resources that the index finds by its
+// keys. -1: none, or the scope names a resource already.
+func (r *rule) indexedConjunct() int {
+	switch r.policy.Resource.(type) {
+	case ast.ScopeTypeAll, ast.ScopeTypeIs:
+	default:
+		return -1
+	}
+	for i, c := range r.conjuncts {
+		if _, ok := placeKeys(nil, c.node); ok && !c.negate {
+			return i
+		}
+	}
+	return -1
 }
 
 func newPolicy(p *ast.Policy) *cedar.Policy { return cedar.NewPolicyFromAST((*cedarast.Policy)(p)) }

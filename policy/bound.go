@@ -153,7 +153,7 @@ func (q *query) bound(a *action, resource string) (b bound) {
 	q.set.index.find(q)
 	var want deps
 	for _, i := range q.found {
-		want |= q.set.rules[i].uses &^ varying[a.class]
+		want |= q.set.rules[i].pending &^ varying[a.class]
 	}
 	q.need(want)
 	b.certain = true

@@ -171,7 +171,7 @@ func TestEntitiesStrict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := d.find(exeq.Entity{Type: "Agent", ID: "dev"})
+	_, p, err := d.find(exeq.Entity{Type: "Agent", ID: "dev"})
 	if err != nil || len(p.ancestors) != 3 {
 		t.Errorf("dev is in %v, %v; want itself, eng and all", p, err)
 	}

@@ -17,7 +17,7 @@ import (
 // less what a forbid takes away for certain. Each connection is still decided.
 func (q *query) endpoints() []exeq.Endpoint {
 	q.action = actionConnect
-	q.made, q.has = false, 0
+	q.made, q.has, q.want = false, 0, 0
 	var out []exeq.Endpoint
 	for _, r := range q.set.rules {
 		if !r.permit || !q.speaksOf(r) {

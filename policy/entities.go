@@ -134,28 +134,28 @@ func directoryUID(e exeq.Entity) (types.EntityUID, error) {
 	return types.NewEntityUID(t, types.String(e.ID)), nil
 }
 
-// find gives the principal of a request, or why it is refused.
-func (d *directory) find(e exeq.Entity) (*principal, error) {
-	var t types.EntityType
+// find gives the principal of a request, nil where none is listed and it need
+// not be, or why it is refused.
+func (d *directory) find(e exeq.Entity) (types.EntityUID, *principal, error) {
+	uid := types.EntityUID{ID: types.String(e.ID)}
 	switch e.Type {
 	case "Agent":
-		t = typeAgent
+		uid.Type = typeAgent
 	case "User":
-		t = typeUser
+		uid.Type = typeUser
 	default:
-		return nil, fmt.Errorf("a %q cannot ask: principals are agents and users", e.Type)
+		return uid, nil, fmt.Errorf("a %q cannot ask: principals are agents and users", e.Type)
 	}
-	uid := types.EntityUID{Type: t, ID: types.String(e.ID)}
 	if p, ok := d.known[uid]; ok {
-		return p, nil
+		return uid, p, nil
 	}
 	if d.listed {
-		return nil, fmt.Errorf("%s %q is not listed in %s", e.Type, e.ID, EntitiesFile)
+		return uid, nil, fmt.Errorf("%s %q is not listed in %s", e.Type, e.ID, EntitiesFile)
 	}
 	if e.ID == "" || exeq.EncodeBytes(e.ID) != e.ID {
-		return nil, fmt.Errorf("%s %q: an id is printable text", e.Type, e.ID)
+		return uid, nil, fmt.Errorf("%s %q: an id is printable text", e.Type, e.ID)
 	}
-	return &principal{uid: uid, ancestors: []types.EntityUID{uid}, entity: types.Entity{UID: uid}}, nil
+	return uid, nil, nil
 }
 
 // has reports whether a policy may name the entity.

@@ -12,7 +12,10 @@ import (
 // reason says in words why a decision fell as it did, and on a denial the one
 // line that would allow it.
 func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
-	what := q.request.Action + " " + string(q.resource.ID)
+	what := ""
+	if why != byPermit {
+		what = q.request.Action + " " + string(q.resource.ID)
+	}
 	switch why {
 	case byError:
 		return fmt.Sprintf("denied: %s: policy %s could not be evaluated", what, quoteAll(d.Policies))
@@ -28,9 +31,9 @@ func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
 		return fmt.Sprintf("not yet: %s: policy %s waits for %s", what, quoteAll(d.Policies), strings.Join(d.Needs, " and "))
 	}
 	if d.Verdict == exeq.Modify {
-		return "allowed by " + quoteAll(d.Policies) + " with " + strings.Join(d.Obligations, ", ")
+		return "allowed by " + strings.Join(d.Policies, ", ") + " with " + strings.Join(d.Obligations, ", ")
 	}
-	return "allowed by " + quoteAll(d.Policies)
+	return "allowed by " + strings.Join(d.Policies, ", ")
 }
 
 func firstFinal(forbids []*rule) *rule {

@@ -9,8 +9,8 @@ import (
 
 // index finds the rules whose scope a request matches, exactly: action, then
 // resource, then principal. Groups are expanded when it is built; a path is
-// looked up once for each of its directories. What it finds needs only its
-// conditions evaluated. A test holds it equal to a linear scan.
+// looked up once for each of its directories. What it finds needs only the
+// rest of its conditions evaluated. A test holds it equal to a linear scan.
 type index map[*action]*actionIndex
 
 type actionIndex struct {
@@ -84,7 +84,8 @@ func (ai *actionIndex) at(k resourceKey) *bucket {
 	return b
 }
 
-// resourceKeys gives the keys under which a rule can be found, or all.
+// resourceKeys gives the keys under which a rule is found for a type of
+// resource, or all.
 func resourceKeys(r *rule, t types.EntityType) (keys []resourceKey, all bool) {
 	switch s := r.policy.Resource.(type) {
 	case ast.ScopeTypeEq:
@@ -104,17 +105,11 @@ func resourceKeys(r *rule, t types.EntityType) (keys []resourceKey, all bool) {
 			return nil, false
 		}
 	}
-	// A condition that names places narrows as well as a scope does; it is
-	// still evaluated.
-	for _, c := range r.conjuncts {
-		if c.negate {
-			continue
-		}
-		if keys, ok := placeKeys(nil, c.node); ok {
-			return keys, false
-		}
+	if r.indexed < 0 {
+		return nil, true
 	}
-	return nil, true
+	keys, _ = placeKeys(nil, r.conjuncts[r.indexed].node)
+	return slices.DeleteFunc(keys, func(k resourceKey) bool { return !k.in && k.uid.Type != t }), false
 }
 
 // placeKeys reads resource in X, resource == X, and such joined by ||.

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -214,6 +215,51 @@ func TestIndexKeepsOrder(t *testing.T) {
 		s.index.find(q)
 		if !slices.IsSorted(q.found) || len(slices.Compact(slices.Clone(q.found))) != len(q.found) {
 			t.Fatalf("candidates %v are not ascending and distinct", q.found)
+		}
+	}
+}
+
+// The workspace itself is asked for, by a condition about where it lies: the
+// resource and the place are then one entity.
+func TestPlaceIsResource(t *testing.T) {
+	s := mustLoad(t, cedarSource(`@id("x") permit(principal, action == Exeq::Action::"read", resource) when { context.workspace in Exeq::Path::"/home" };
+@id("y") permit(principal, action == Exeq::Action::"exec", resource) when { context.home in Exeq::Path::"/home" && resource.name == "app" };`))
+	for _, r := range []*exeq.Request{testRequest("read", "/home/u/app"), testRequest("read", "/elsewhere"), testRequest("exec", "/home/u/app")} {
+		if d := decide(t, s, r, testInputs()); d.Verdict != exeq.Allow {
+			t.Errorf("%s %s: %s", r.Action, r.Resource.ID, d.Reason)
+		}
+		r.Context.Workspace, r.Context.Home = "/srv/app", "/srv"
+		if d := decide(t, s, r, testInputs()); d.Verdict != exeq.Deny {
+			t.Errorf("%s %s: %s", r.Action, r.Resource.ID, d.Reason)
+		}
+	}
+}
+
+// The caches compare everything that the records depend on.
+func TestCachesKeepApart(t *testing.T) {
+	if n := reflect.TypeFor[exeq.Session]().NumField(); n != 8 {
+		t.Errorf("a session has %d members: teach sameSession and sessionRecord of the new ones, then this test", n)
+	}
+	s := mustLoad(t, cedarSource(`@id("x") permit(principal, action == Exeq::Action::"connect", resource)
+  when { context.session.labels.contains("a") || context.session.execs > 3 || context.risk > 5 || context.tier == 40 };`))
+	r, in := testRequest("connect", "a.org:1"), testInputs()
+	for _, step := range []struct {
+		change func()
+		want   exeq.Verdict
+	}{
+		{func() {}, exeq.Deny},
+		{func() { in.Session.Labels = []string{"a"} }, exeq.Allow},
+		{func() { in.Session.Labels[0] = "b" }, exeq.Deny},
+		{func() { in.Session.Execs = 4 }, exeq.Allow},
+		{func() { in.Session.Execs = 3 }, exeq.Deny},
+		{func() { in.Risk = 6 }, exeq.Allow},
+		{func() { in.Risk = 5 }, exeq.Deny},
+		{func() { in.Tier = exeq.TierKernel }, exeq.Allow},
+		{func() { in.Tier = exeq.TierNested }, exeq.Deny},
+	} {
+		step.change()
+		if d := decide(t, s, r, in); d.Verdict != step.want {
+			t.Errorf("%+v: %s, want %s", in, d.Verdict, step.want)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -106,7 +105,7 @@ func lintLiteral(u types.EntityUID, d *directory) (message, fix string) {
 		if err := checkHost(id); err != nil {
 			return err.Error(), `write a name in lower case without a dot at either end, as in Exeq::Domain::"example.com"`
 		}
-		if _, err := netip.ParseAddr(id); err == nil {
+		if looksNumeric(id) {
 			return "an address is in no domain", `compare the endpoint: resource == Exeq::Endpoint::"` + net.JoinHostPort(id, "443") + `"`
 		}
 	case typeTool:
@@ -232,27 +231,47 @@ func negativeClaim(n ast.IsNode) bool {
 
 // splitEndpoint takes "host:port" apart; it accepts one spelling only.
 func splitEndpoint(id string) (host string, port int, err error) {
-	host, ps, err := net.SplitHostPort(id)
-	if err != nil {
+	at := strings.LastIndexByte(id, ':')
+	if at < 0 {
 		return "", 0, fmt.Errorf("endpoint %q is not host:port", id)
 	}
-	n, err := strconv.ParseUint(ps, 10, 16)
-	if err != nil || n == 0 || strconv.FormatUint(n, 10) != ps {
+	host, ps := id[:at], id[at+1:]
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		if host, ok = strings.CutSuffix(inner, "]"); !ok || !strings.Contains(host, ":") {
+			return "", 0, fmt.Errorf("endpoint %q: only an IPv6 address stands in brackets", id)
+		}
+	} else if strings.Contains(host, ":") {
+		return "", 0, fmt.Errorf("endpoint %q is not host:port (an IPv6 address stands in brackets)", id)
+	}
+	if len(ps) == 0 || len(ps) > 5 || ps[0] == '0' {
 		return "", 0, fmt.Errorf("endpoint %q: the port is not 1 to 65535", id)
 	}
-	if err := checkHost(host); err != nil {
-		return "", 0, err
+	for _, c := range []byte(ps) {
+		if c < '0' || c > '9' {
+			return "", 0, fmt.Errorf("endpoint %q: the port is not 1 to 65535", id)
+		}
+		port = port*10 + int(c-'0')
 	}
-	if net.JoinHostPort(host, ps) != id {
-		return "", 0, fmt.Errorf("endpoint %q: want %q", id, net.JoinHostPort(host, ps))
+	if port > 65535 {
+		return "", 0, fmt.Errorf("endpoint %q: the port is not 1 to 65535", id)
 	}
-	return host, int(n), nil
+	return host, port, checkHost(host)
 }
 
-// checkHost accepts a canonical IP address or a lower-case name. A name that
-// ends in a number is refused: resolvers read 127.1 and 0x7f.1 as addresses.
+// looksNumeric tells the hosts that can only be addresses: a colon, or a last
+// label that starts with a digit (resolvers read 127.1 and 0x7f.1 so).
+func looksNumeric(h string) bool {
+	last := h[strings.LastIndexByte(h, '.')+1:]
+	return strings.Contains(h, ":") || last != "" && last[0] >= '0' && last[0] <= '9'
+}
+
+// checkHost accepts a canonical IP address or a lower-case name.
 func checkHost(h string) error {
-	if a, err := netip.ParseAddr(h); err == nil {
+	if looksNumeric(h) {
+		a, err := netip.ParseAddr(h)
+		if err != nil {
+			return fmt.Errorf("host %q ends in a number and is no address", h)
+		}
 		if a.Zone() != "" || a.Is4In6() || a.String() != h {
 			return fmt.Errorf("host %q is not the canonical form of an address", h)
 		}
@@ -261,7 +280,6 @@ func checkHost(h string) error {
 	if h == "" || len(h) > 253 {
 		return fmt.Errorf("host %q is empty or too long", h)
 	}
-	last := ""
 	for label := range strings.SplitSeq(h, ".") {
 		if label == "" || len(label) > 63 {
 			return fmt.Errorf("host %q has an empty or overlong label", h)
@@ -271,10 +289,6 @@ func checkHost(h string) error {
 				return fmt.Errorf("host %q: want lower-case letters, digits, '-' and '_'", h)
 			}
 		}
-		last = label
-	}
-	if last[0] >= '0' && last[0] <= '9' {
-		return fmt.Errorf("host %q ends in a number and could be read as an address", h)
 	}
 	return nil
 }

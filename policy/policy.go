@@ -30,6 +30,9 @@ type Set struct {
 	rules     []*rule // sorted by id
 	index     index
 	named     map[types.EntityUID]bool // places that literals name
+
+	contexts contextCache
+	sessions sessionCache
 }
 
 var _ exeq.Decider = (*Set)(nil)

@@ -31,9 +31,15 @@ type query struct {
 	made    bool
 	context types.Record
 	has     deps // members that context holds
+	want    deps // everything that was asked for
 
 	found []int32 // candidates, ascending
-	room  [24]int32
+
+	// Room for the usual, so that a decision allocates little.
+	room             [24]int32
+	forbids, permits [4]*rule
+	self             [1]types.EntityUID
+	own              principal
 }
 
 // newQuery refuses every request whose parts are not exactly known.
@@ -49,12 +55,12 @@ func (s *Set) newQuery(r *exeq.Request, in *exeq.Inputs) (*query, error) {
 	if want := string(a.resource[len(namespace):]); r.Resource.Type != want {
 		return nil, fmt.Errorf("%s takes a %s, not a %s", r.Action, want, r.Resource.Type)
 	}
-	p, err := s.directory.find(r.Subject)
+	uid, p, err := s.directory.find(r.Subject)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range r.OnBehalfOf {
-		if _, err := s.directory.find(e); err != nil {
+		if _, _, err := s.directory.find(e); err != nil {
 			return nil, fmt.Errorf("on behalf of: %w", err)
 		}
 	}
@@ -65,6 +71,11 @@ func (s *Set) newQuery(r *exeq.Request, in *exeq.Inputs) (*query, error) {
 		return nil, fmt.Errorf("risk %d is not within 0 to 100", in.Risk)
 	}
 	q := &query{set: s, request: r, in: in, principal: p}
+	if p == nil { // not listed and need not be: it stands for itself
+		q.self[0] = uid
+		q.own = principal{uid: uid, ancestors: q.self[:], entity: types.Entity{UID: uid}}
+		q.principal = &q.own
+	}
 	return q, q.aim(a, r.Resource.ID, r.Resource.SHA256)
 }
 
@@ -72,7 +83,7 @@ func (s *Set) newQuery(r *exeq.Request, in *exeq.Inputs) (*query, error) {
 func (q *query) aim(a *action, id string, sha256 exeq.Digest) error {
 	q.action, q.sha256 = a, sha256
 	q.resource = types.EntityUID{Type: a.resource, ID: types.String(id)}
-	q.made, q.has = false, 0
+	q.made, q.has, q.want = false, 0, 0
 	var err error
 	switch a.class {
 	case classEndpoint:
@@ -140,7 +151,7 @@ func (q *query) above(yield func(types.EntityType, string)) {
 // domains yields the name of an endpoint and each suffix of it; an address
 // has none.
 func (q *query) domains(yield func(string)) {
-	if _, err := netip.ParseAddr(q.host); err == nil {
+	if looksNumeric(q.host) {
 		return
 	}
 	for d := q.host; ; {
@@ -192,17 +203,26 @@ func (q *query) place(uid types.EntityUID) (types.Entity, bool) {
 		return types.Entity{}, false
 	}
 	at := *q
-	at.action = vocabulary.actions[exeq.ActionRead]
-	at.resource = uid
+	at.action, at.resource, at.want = actionRead, uid, depResource
 	return at.makeEntity(), true
 }
 
+// makeEntity makes of the resource what the conditions ask for: its parents,
+// its attributes, or both.
 func (q *query) makeEntity() types.Entity {
-	parents := make([]types.EntityUID, 0, 16)
-	q.above(func(t types.EntityType, id string) {
-		parents = append(parents, types.EntityUID{Type: t, ID: types.String(id)})
-	})
-	e := types.Entity{UID: q.resource, Parents: types.NewEntityUIDSet(parents...)}
+	e := types.Entity{UID: q.resource}
+	// The resource may be the workspace itself, of which a condition may ask
+	// where it lies.
+	if q.want&(depResource|depOdd|depWorkspace|depHome|depTmp) != 0 {
+		parents := make([]types.EntityUID, 0, 16)
+		q.above(func(t types.EntityType, id string) {
+			parents = append(parents, types.EntityUID{Type: t, ID: types.String(id)})
+		})
+		e.Parents = types.NewEntityUIDSet(parents...)
+	}
+	if q.want&(depDigest|depName|depAddress|depOdd) == 0 {
+		return e
+	}
 	switch q.action.class {
 	case classProgram:
 		id := string(q.resource.ID)
@@ -212,8 +232,10 @@ func (q *query) makeEntity() types.Entity {
 		})
 	case classEndpoint:
 		attrs := types.RecordMap{"host": types.String(q.host), "port": types.Long(q.port)}
-		if a, err := netip.ParseAddr(q.host); err == nil {
-			attrs["ip"] = types.IPAddr(netip.PrefixFrom(a, a.BitLen()))
+		if looksNumeric(q.host) {
+			if a, err := netip.ParseAddr(q.host); err == nil {
+				attrs["ip"] = types.IPAddr(netip.PrefixFrom(a, a.BitLen()))
+			}
 		}
 		e.Attributes = types.NewRecord(attrs)
 	case classTool:
@@ -226,15 +248,33 @@ func (q *query) makeEntity() types.Entity {
 // name no other.
 var claims = []string{"intent", "task", "model", "tool", "reason"}
 
-// need makes the context hold at least the members in want.
+// need makes ready what conditions with these dependencies look at: the
+// context holds at least their members, the resource its parents or attributes.
 func (q *query) need(want deps) {
+	if more := want &^ q.want; more != 0 {
+		q.want, q.made = q.want|more, false
+	}
+	want &= contextDeps
 	if want&depWhole != 0 {
-		want = depTier | depRisk | depClaimed | depSession | depCommand | depArgs | depWorkspace | depHome | depTmp | depWhole
+		want = contextDeps
 	}
 	if want &^= q.has; want == 0 {
 		return
 	}
 	q.has |= want
+	if q.action.class != classProgram {
+		q.has &^= depArgs
+	}
+	c := &q.request.Context
+	if q.has&(depClaimed|depArgs|depSession) != 0 {
+		q.context = q.record()
+		return
+	}
+	q.context = q.set.contexts.get(contextKey{q.has, q.in.Tier, q.in.Risk, c.Workspace, c.Home, c.Tmp, c.Command}, q.record)
+}
+
+// record makes the context record of the members in has.
+func (q *query) record() types.Record {
 	m := types.RecordMap{}
 	in, c := q.in, &q.request.Context
 	for key, d := range contextKeys {
@@ -249,22 +289,20 @@ func (q *query) need(want deps) {
 		case depClaimed:
 			m[key] = claimed(c.Claimed)
 		case depSession:
-			m[key] = sessionRecord(&in.Session)
-		case depCommand:
-			m[key] = types.String(c.Command)
+			m[key] = q.set.sessions.get(&in.Session)
 		case depWorkspace:
 			m[key] = types.EntityUID{Type: typePath, ID: types.String(c.Workspace)}
 		case depHome:
 			m[key] = types.EntityUID{Type: typePath, ID: types.String(c.Home)}
 		case depTmp:
 			m[key] = types.EntityUID{Type: typePath, ID: types.String(c.Tmp)}
+		case depCommand:
+			m[key] = types.String(c.Command)
 		case depArgs:
-			if q.action.class == classProgram {
-				m[key] = argSet(q.request.Argv)
-			}
+			m[key] = argSet(q.request.Argv)
 		}
 	}
-	q.context = types.NewRecord(m)
+	return types.NewRecord(m)
 }
 
 func claimed(m map[string]string) types.Record {

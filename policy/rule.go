@@ -19,8 +19,8 @@ type rule struct {
 	text         string
 	permit       bool
 	policy       *ast.Policy
-	// full is the policy as written; cond its conditions alone, nil when it
-	// has none (then the scope decides).
+	// full is the policy as written; cond the conditions that are left once
+	// the index has decided scope and places, nil when there is none.
 	full, cond *cedar.Policy
 	actions    []string // leaf actions that its scope covers, sorted
 
@@ -29,7 +29,9 @@ type rule struct {
 	obligations []string // sorted
 
 	conjuncts []conjunct
+	indexed   int  // the conjunct that the index decides; -1: none
 	uses      deps // of all conditions
+	pending   deps // of those that the index does not decide
 	// residue holds, for each class, the conditions that do not depend on
 	// what varies there; nil when none is left. See bound.go.
 	residue [numClasses]*cedar.Policy

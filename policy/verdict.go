@@ -41,29 +41,67 @@ type evaluationError string
 
 func (e evaluationError) Error() string { return string(e) }
 
-// evaluate finds the candidates and evaluates each once. Cedar itself would
-// skip a forbid that errors, and drop the permits once a forbid holds.
+// evaluate finds the candidates and evaluates each once, forbids and permits
+// apart: Cedar would drop the permits that hold once a forbid does, and skip a
+// forbid that errs.
 func (q *query) evaluate() (o outcome) {
 	q.set.index.find(q)
 	var want deps
 	for _, i := range q.found {
-		want |= q.set.rules[i].uses
+		want |= q.set.rules[i].pending
 	}
 	q.need(want)
-	for _, i := range q.found {
-		r := q.set.rules[i]
-		ok, err := q.holds(r.cond)
-		switch {
-		case err != nil:
-			o.errors = append(o.errors, r)
-		case !ok:
-		case r.permit:
-			o.permits = append(o.permits, r)
-		default:
-			o.forbids = append(o.forbids, r)
-		}
+	o.forbids = q.hold(false, q.forbids[:0], &o.errors)
+	o.permits = q.hold(true, q.permits[:0], &o.errors)
+	if len(o.errors) > 1 {
+		slices.SortFunc(o.errors, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
 	}
 	return o
+}
+
+// hold gives the candidates of one effect that hold, ascending.
+func (q *query) hold(permit bool, out []*rule, errors *[]*rule) []*rule {
+	var diag cedar.Diagnostic
+	if slices.ContainsFunc(q.found, func(i int32) bool { r := q.set.rules[i]; return r.permit == permit && r.cond != nil }) {
+		_, diag = cedar.Authorize(pending{q, permit}, q, q.cedarRequest())
+	}
+	// Reasons and errors stand in the order in which pending gave the policies.
+	for _, i := range q.found {
+		r := q.set.rules[i]
+		switch {
+		case r.permit != permit:
+		case r.cond == nil:
+			out = append(out, r)
+		case len(diag.Reasons) > 0 && string(diag.Reasons[0].PolicyID) == r.id:
+			out, diag.Reasons = append(out, r), diag.Reasons[1:]
+		case len(diag.Errors) > 0 && string(diag.Errors[0].PolicyID) == r.id:
+			*errors, diag.Errors = append(*errors, r), diag.Errors[1:]
+		}
+	}
+	if len(diag.Reasons)+len(diag.Errors) > 0 { // it answered for what it was not asked
+		for _, i := range q.found {
+			*errors = append(*errors, q.set.rules[i])
+		}
+	}
+	return out
+}
+
+// pending is the candidates of one effect whose conditions are to be evaluated.
+type pending struct {
+	q      *query
+	permit bool
+}
+
+// All implements [cedar.PolicyIterator].
+func (p pending) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for _, i := range p.q.found {
+			r := p.q.set.rules[i]
+			if r.permit == p.permit && r.cond != nil && !yield(cedar.PolicyID(r.id), r.cond) {
+				return
+			}
+		}
+	}
 }
 
 // Ways in which a decision falls; for its explanation.
