@@ -27,6 +27,11 @@ func onThread(f func()) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			onThread(f) // the main thread never ends: keep off it
+			runtime.UnlockOSThread()
+			return
+		}
 		f()
 	}()
 	<-done

@@ -24,8 +24,15 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
-		done <- f()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread would never end. While this goroutine holds it,
+			// the next one gets another.
+			done <- onThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		done <- f() // still locked: the runtime ends the thread
 	}()
 	return <-done
 }

@@ -1,0 +1,108 @@
+package probe
+
+import "github.com/exeq/exeq"
+
+// Limit is something that enforcement does not stop, or stops although it is
+// harmless.
+type Limit struct {
+	// ID is what Applied.Downgrades and the attack table name it by.
+	ID string `json:"id"`
+	// Tiers are the tiers that have the limit.
+	Tiers []exeq.Tier `json:"tiers"`
+	// What is not stopped (or, if Blocks, what does not work), in one sentence.
+	What string `json:"what"`
+	// Instead says what still holds, or what to do about it.
+	Instead string `json:"instead"`
+	// Blocks: the limit is that something harmless does not work.
+	Blocks bool `json:"blocks,omitempty"`
+}
+
+// Limits is the one list of honest limits.
+func Limits() []Limit {
+	every := []exeq.Tier{exeq.TierKernel, exeq.TierKernelLite, exeq.TierRootless, exeq.TierNested}
+	user := []exeq.Tier{exeq.TierRootless, exeq.TierNested}
+	nested := []exeq.Tier{exeq.TierNested}
+	return []Limit{
+		{ID: "interpreters", Tiers: every,
+			What:    "An allowed interpreter (python, node, sh, awk…) runs whatever code it is given as text, by argument, file, variable or standard input.",
+			Instead: "That code has the rights of the execution and no others; allow interpreters only where file and network rights bound what they can do."},
+		{ID: "anonymous-code", Tiers: every,
+			What:    "Code that a process writes into its own anonymous memory (just-in-time compilers, exploits) is not decided on.",
+			Instead: "It runs inside the same file, network and process rights."},
+		{ID: "kernel", Tiers: every,
+			What:    "A fault of the kernel, of its hardware or of what the kernel shares between processes (timing, caches) passes by every rule.",
+			Instead: "The system call list keeps the surface small; run a virtual machine around Exeq where that is not enough."},
+		{ID: "same-user", Tiers: user,
+			What:    "A process outside with the same user can change Exeq's state, trace its supervisor and hand the execution open descriptors.",
+			Instead: "The record proves against the governed side, not against the user who runs Exeq; use exeq-node for that."},
+		{ID: "standard-streams", Tiers: every,
+			What:    "Standard input, output and error stay what they were: a file, a pipe, a socket or a terminal that Exeq did not choose.",
+			Instead: "TIOCSTI and its like are refused, but escape sequences reach the terminal."},
+		{ID: "hard-links", Tiers: every,
+			What:    "Rules are about paths: content that was hard-linked or copied into a permitted tree before the start is governed by that tree's rules.",
+			Instead: "Links and renames out of forbidden paths are refused while it runs."},
+		{ID: "names-visible", Tiers: user,
+			What:    "That a path exists, and its size, owner and times (stat), can be seen outside the permitted trees unless a mask covers it.",
+			Instead: "Content and directory listings cannot be read."},
+		{ID: "list-with-tree", Tiers: user,
+			What:    "Whoever may read everything below a directory may list the directory itself, and nobody may list one without the other.",
+			Instead: "Rights that say otherwise are narrowed or named in the evidence."},
+		{ID: "absent-masks", Tiers: user,
+			What:    "A forbidden path inside a writable tree cannot be covered before it exists.",
+			Instead: "Exeq creates it, or has every change of names there decided."},
+		{ID: "kernel-switches", Tiers: user, Blocks: true,
+			What:    "Nothing is ever written below /proc and /sys, whatever the policy allows.",
+			Instead: "Programs that set oom_score_adj or comm through /proc go on without."},
+		{ID: "set-group-id", Tiers: user,
+			What:    "The set-group-ID bit can be put on files (directories need it); only set-user-ID is refused.",
+			Instead: "no_new_privs keeps either from having effect inside."},
+		{ID: "revocation-delay", Tiers: every,
+			What:    "Where a revocation cannot be delivered, an execution goes on until its lease ends.",
+			Instead: "The lease is 3 seconds standalone and counts on a clock that does not stop in suspend."},
+		{ID: "resources", Tiers: user,
+			What:    "Memory and processor time are bounded for each process, not for the tree; disk space not at all.",
+			Instead: "Quotas of processes, output, file size and wall time are checked each tick."},
+		{ID: "debuggers", Tiers: user, Blocks: true,
+			What:    "Debuggers and strace do not work inside.",
+			Instead: "Policy can open ptrace among the processes of one execution."},
+		{ID: "own-namespaces", Tiers: user, Blocks: true,
+			What:    "Programs that make namespaces, mounts or FUSE file systems of their own (containers, browsers' own sandboxes, bazel's) cannot.",
+			Instead: "Run them with their sandbox off: Exeq is one."},
+		{ID: "foreign-architecture", Tiers: user, Blocks: true,
+			What:    "A 32-bit program is killed at its first system call.",
+			Instead: "Its system calls have other numbers, which no rule judges."},
+		{ID: "io-uring", Tiers: user, Blocks: true,
+			What:    "io_uring is refused.",
+			Instead: "Programs fall back to ordinary reads and writes."},
+		{ID: "proxy-only", Tiers: user, Blocks: true,
+			What:    "A program that does not speak to an HTTP proxy has no network, and there is no DNS inside.",
+			Instead: "Set its proxy; HTTP and CONNECT reach every endpoint that policy allows."},
+		{ID: "unix-datagrams", Tiers: user, Blocks: true,
+			What:    "Unix datagram sockets are refused, so syslog and sd_notify go nowhere.",
+			Instead: "Each message could name another path, which no rule sees."},
+		{ID: "program-in-unreadable-directory", Tiers: []exeq.Tier{exeq.TierRootless}, Blocks: true,
+			What:    "A program allowed by its own path can run only if its directory may be read.",
+			Instead: "The copy that runs is reached through the directory: allow reading it."},
+		{ID: "exec-race", Tiers: nested,
+			What:    "Between the decision on a program and its start another process of the execution can put other bytes under its path.",
+			Instead: "The program that really runs is compared at the next tick, and the execution ends if it differs."},
+		{ID: "loader", Tiers: nested,
+			What:    "A readable file can be run through the dynamic loader or mapped as a library without being executable.",
+			Instead: "Each executable mapping of a file is put to the supervisor."},
+		{ID: "forbids-inside", Tiers: nested,
+			What:    "A forbidden path inside a permitted tree cannot be masked.",
+			Instead: "Rights that need it are refused in this tier."},
+		{ID: "unix-sockets", Tiers: nested, Blocks: true,
+			What:    "Unix sockets cannot be made (pairs can), because nothing hides the host's.",
+			Instead: "Programs that need one need the rootless tier."},
+		{ID: "attributes", Tiers: nested,
+			What:    "Modes, owners, times and extended attributes of the user's own files can be changed outside the writable trees.",
+			Instead: "Contents and names cannot."},
+		{ID: "processes-visible", Tiers: nested,
+			What:    "Other processes of the user can be seen in /proc.",
+			Instead: "From Landlock ABI 6 on they cannot be signalled, and tracing is refused."},
+		{ID: "labels-at-start", Tiers: nested,
+			What:    "A labelled read is not noticed when it happens.",
+			Instead: "The labels that a permit could set are set at the start."},
+	}
+}
