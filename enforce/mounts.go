@@ -44,6 +44,7 @@ func (m *mounter) take(p *plan, c cover) {
 			}
 			op, fd := m.open(name)
 			op.Flags = spawn.Absent
+			m.l.Arena.PutInt(fd, -1)
 			m.taken[name] = fd
 		}
 	}
@@ -187,8 +188,10 @@ func (m mounter) dev(extra []string, console string) {
 		nodes = append(nodes, node{name, m.clone(source, load(fd))})
 		m.close(fd)
 	}
-	for _, d := range append(basicDevices, extra...) {
-		if path.Dir(d) == "/dev" {
+	names := slices.Concat(basicDevices, extra)
+	slices.Sort(names)
+	for _, d := range slices.Compact(names) {
+		if path.Dir(d) == "/dev" && d != "/dev/ptmx" { // ptmx is the new instance's own
 			add(d, d)
 		}
 	}
