@@ -102,6 +102,11 @@ func (n *notifier) first(r *running) (*notification, error) {
 func (n *notifier) start(s *launching, q *notification) error {
 	r, l := s.running, s.launch
 	r.command = int(q.pid)
+	var err error
+	if r.commandFD, err = unix.PidfdOpen(r.command, 0); err != nil {
+		return err
+	}
+	s.onUndo(func() { unix.Close(r.commandFD) })
 	p := programs.Process{PID: int(q.pid)}
 	f, err := p.Resolve(unix.AT_FDCWD, s.programPath(), programs.FollowLast)
 	if err != nil {

@@ -22,16 +22,17 @@ import (
 // running is one live execution.
 type running struct {
 	*launching
-	store   *programs.Store
-	binds   *binds
-	notify  *notifier
-	applied exeq.Applied
-	initFD  int // pidfd of init
-	command int // pid of the command and its process group
-	procFD  int // the execution's own /proc
-	stops   chan bool
-	gone    chan struct{} // closed when nothing is alive
-	term    terminal
+	store     *programs.Store
+	binds     *binds
+	notify    *notifier
+	applied   exeq.Applied
+	initFD    int // pidfd of init
+	command   int // pid of the command and its process group
+	commandFD int // pidfd of it
+	procFD    int // the execution's own /proc
+	stops     chan bool
+	gone      chan struct{} // closed when nothing is alive
+	term      terminal
 
 	mu         sync.Mutex
 	released   int64 // CLOCK_BOOTTIME, ns
@@ -46,7 +47,7 @@ type running struct {
 }
 
 func newRunning(s *launching, store *programs.Store) *running {
-	r := &running{launching: s, store: store, initFD: -1, procFD: -1, stops: make(chan bool), gone: make(chan struct{})}
+	r := &running{launching: s, store: store, initFD: -1, procFD: -1, commandFD: -1, stops: make(chan bool), gone: make(chan struct{})}
 	r.binds = &binds{agent: s.agent, byID: map[uint64]bound{}, exec: -1, runs: r.runs}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.notify = &notifier{

@@ -53,7 +53,8 @@ func (r *running) startTerminal() {
 			select {
 			case s := <-r.term.signals:
 				if s != unix.SIGCONT {
-					r.signalGroup(s.(unix.Signal))
+					// As without us: to the process, not to its group.
+					unix.PidfdSendSignal(r.commandFD, s.(unix.Signal), nil, 0)
 				}
 			case <-r.term.done:
 				return
@@ -72,20 +73,6 @@ func (r *running) stopTerminal() {
 func (r *running) takeTerminal() {
 	if r.tty != nil {
 		unix.IoctlSetPointerInt(r.terminalFD(), unix.TIOCSPGRP, unix.Getpgrp())
-	}
-}
-
-// group is the process group of the command, as we see it; 0 if it is gone.
-func (r *running) group() int {
-	if r.command == 0 {
-		return 0
-	}
-	return r.command
-}
-
-func (r *running) signalGroup(s unix.Signal) {
-	if g := r.group(); g > 0 {
-		unix.Kill(-g, s)
 	}
 }
 
@@ -143,7 +130,7 @@ func (r *running) Resume() error {
 	r.notify.unhold()
 	if r.tty != nil {
 		if g, err := unix.IoctlGetInt(r.terminalFD(), unix.TIOCGPGRP); err == nil && g == unix.Getpgrp() {
-			unix.IoctlSetPointerInt(r.terminalFD(), unix.TIOCSPGRP, r.group())
+			unix.IoctlSetPointerInt(r.terminalFD(), unix.TIOCSPGRP, r.command)
 		}
 	}
 	return r.signalAll(unix.SIGCONT)
