@@ -48,6 +48,9 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 // MarshalText implements encoding.TextMarshaler.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// AppendText implements encoding.TextAppender.
+func (d Digest) AppendText(b []byte) ([]byte, error) { return hex.AppendEncode(b, d[:]), nil }
+
 // UnmarshalText implements encoding.TextUnmarshaler; it takes lower case only,
 // so that a digest has one spelling.
 func (d *Digest) UnmarshalText(b []byte) error {
@@ -97,6 +100,9 @@ func (t Time) String() string { return t.UTC().Format(timeLayout) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (t Time) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// AppendText implements encoding.TextAppender (time.Time's own would win otherwise).
+func (t Time) AppendText(b []byte) ([]byte, error) { return t.UTC().AppendFormat(b, timeLayout), nil }
 
 // MarshalJSON implements json.Marshaler (time.Time's own would win otherwise).
 func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + `"`), nil }

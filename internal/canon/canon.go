@@ -29,30 +29,61 @@ func Marshal(v any) ([]byte, error) {
 	return appendValue(make([]byte, 0, 512), reflect.ValueOf(v))
 }
 
+// form is how the values of a type are written; it is found once a type, since
+// asking a type for its methods costs more than writing most values.
+type form struct {
+	kind   reflect.Kind // Invalid: as one of the forms below
+	raw    bool         // json.RawMessage
+	number bool         // json.Number
+	text   bool         // encoding.TextMarshaler
+	append bool         // encoding.TextAppender, too
+	fields []field      // of a struct, in canonical order
+}
+
 var (
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
+	textAppender  = reflect.TypeFor[encoding.TextAppender]()
 	rawMessage    = reflect.TypeFor[json.RawMessage]()
 	number        = reflect.TypeFor[json.Number]()
+
+	forms sync.Map // reflect.Type → *form
 )
+
+func formOf(t reflect.Type) *form {
+	if f, ok := forms.Load(t); ok {
+		return f.(*form)
+	}
+	f := &form{}
+	switch {
+	case t == rawMessage:
+		f.raw = true
+	case t == number:
+		f.number = true
+	case t.Kind() != reflect.Pointer && t.Implements(textMarshaler):
+		f.text, f.append = true, t.Implements(textAppender)
+	default:
+		if f.kind = t.Kind(); f.kind == reflect.Struct {
+			f.fields = fieldsOf(t)
+		}
+	}
+	forms.Store(t, f)
+	return f
+}
 
 func appendValue(b []byte, v reflect.Value) ([]byte, error) {
 	if !v.IsValid() {
 		return append(b, "null"...), nil
 	}
-	t := v.Type()
+	f := formOf(v.Type())
 	switch {
-	case t == rawMessage:
+	case f.raw:
 		return appendRaw(b, v.Bytes())
-	case t == number:
+	case f.number:
 		return appendNumber(b, v.String())
-	case t.Kind() != reflect.Pointer && t.Implements(textMarshaler):
-		s, err := v.Interface().(encoding.TextMarshaler).MarshalText()
-		if err != nil {
-			return nil, err
-		}
-		return AppendString(b, string(s))
+	case f.text:
+		return appendText(b, v, f)
 	}
-	switch t.Kind() {
+	switch f.kind {
 	case reflect.Pointer, reflect.Interface:
 		if v.IsNil() {
 			return append(b, "null"...), nil
@@ -87,9 +118,34 @@ func appendValue(b []byte, v reflect.Value) ([]byte, error) {
 	case reflect.Map:
 		return appendMap(b, v)
 	case reflect.Struct:
-		return appendStruct(b, v)
+		return appendStruct(b, v, f.fields)
 	}
-	return nil, fmt.Errorf("canon: no canonical form for %s", t)
+	return nil, fmt.Errorf("canon: no canonical form for %s", v.Type())
+}
+
+// appendText writes what a value says of itself as a string.
+func appendText(b []byte, v reflect.Value, f *form) ([]byte, error) {
+	if v.CanAddr() {
+		v = v.Addr() // a pointer needs no copy of the value
+	}
+	if !f.append {
+		s, err := v.Interface().(encoding.TextMarshaler).MarshalText()
+		if err != nil {
+			return nil, err
+		}
+		return AppendString(b, string(s))
+	}
+	start := len(b)
+	b, err := v.Interface().(encoding.TextAppender).AppendText(append(b, '"'))
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range b[start+1:] {
+		if c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return AppendString(b[:start], string(b[start+1:]))
+		}
+	}
+	return append(b, '"'), nil
 }
 
 func appendMap(b []byte, v reflect.Value) ([]byte, error) {
@@ -115,10 +171,11 @@ func appendMap(b []byte, v reflect.Value) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-func appendStruct(b []byte, v reflect.Value) ([]byte, error) {
+func appendStruct(b []byte, v reflect.Value, fields []field) ([]byte, error) {
 	b = append(b, '{')
 	first := true
-	for _, f := range fieldsOf(v.Type()) {
+	for i := range fields {
+		f := &fields[i]
 		fv := v.Field(f.index)
 		if f.omitEmpty && isEmpty(fv) || f.omitZero && fv.IsZero() {
 			continue
