@@ -73,10 +73,12 @@ func (f *Facts) add(name string, err error, detail, do string) {
 // heap grows: it forks once.
 func Probe(o Options) Facts {
 	var f Facts
+	namespaces := make(chan error, 1)
+	go func() { namespaces <- tryNamespaces() }() // the slow one
 	f.landlock()
 	f.add(Notify, tryNotify(), "a call was answered, ADDFD and WAIT_KILLABLE_RECV included",
 		"needs Linux 5.19 with CONFIG_SECCOMP_FILTER; a container's seccomp profile must allow seccomp(2)")
-	f.add(Namespaces, tryNamespaces(), "made, and their mounts changed",
+	f.add(Namespaces, <-namespaces, "made, and their mounts changed",
 		"allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0, "+
 			"kernel.apparmor_restrict_unprivileged_userns=0), or run outside the container")
 	if o.Scratch != "" {
