@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		victim(false)
 	case "governed":
 		victim(true)
+	case "exec-control":
+		execVictim(false)
+	case "exec-governed":
+		execVictim(true)
 	case "int80":
 		install(Options{})
 		fallthrough
