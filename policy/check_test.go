@@ -182,7 +182,7 @@ func TestSettingsStrict(t *testing.T) {
 		"unknown member": `{"enviroment":[]}`,
 		"bad name":       `{"environment":["A B"]}`,
 		"star inside":    `{"environment":["A*B"]}`,
-		"star alone":     `{"environment":["*"]}`,
+		"two stars":      `{"environment":["**"]}`,
 		"negative":       `{"quotas":{"execs":-1}}`,
 		"unknown quota":  `{"quotas":{"wishes":3}}`,
 		"float":          `{"quotas":{"execs":1.5}}`,

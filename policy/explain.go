@@ -10,25 +10,22 @@ import (
 )
 
 // reason says in words why a decision fell as it did, and on a denial the one
-// line that would allow it.
+// line that would allow it. What was asked stands in front of it, where it is
+// printed.
 func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
-	what := ""
-	if why != byPermit {
-		what = q.request.Action + " " + string(q.resource.ID)
-	}
 	switch why {
 	case byError:
-		return fmt.Sprintf("denied: %s: policy %s could not be evaluated", what, quoteAll(d.Policies))
+		return fmt.Sprintf("policy %s could not be evaluated, and any doubt denies", quoteAll(d.Policies))
 	case byForbid:
 		r := firstFinal(o.forbids)
-		return fmt.Sprintf("denied: %s: policy %s (%s:%d) forbids it; to allow it add there: unless { %s }",
-			what, quoteAll(d.Policies), r.file, r.line, q.exactly())
+		return fmt.Sprintf("policy %s (%s:%d) forbids it; to allow it add there: unless { %s }",
+			quoteAll(d.Policies), r.file, r.line, q.exactly())
 	case byNothing:
-		return fmt.Sprintf("denied: %s: no policy permits it; to allow it add: %s", what, q.permitLine())
+		return "no policy permits it; to allow it add: " + q.permitLine()
 	case byObligation:
-		return fmt.Sprintf("denied: %s: the obligations of %s contradict one another; make them agree", what, quoteAll(ids(o.permits)))
+		return fmt.Sprintf("the obligations of %s contradict one another; make them agree", quoteAll(ids(o.permits)))
 	case byNeed:
-		return fmt.Sprintf("not yet: %s: policy %s waits for %s", what, quoteAll(d.Policies), strings.Join(d.Needs, " and "))
+		return fmt.Sprintf("policy %s waits for %s", quoteAll(d.Policies), strings.Join(d.Needs, " and "))
 	}
 	if d.Verdict == exeq.Modify {
 		return "allowed by " + strings.Join(d.Policies, ", ") + " with " + strings.Join(d.Obligations, ", ")

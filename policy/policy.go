@@ -84,16 +84,16 @@ func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exe
 func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (exeq.Decision, error) {
 	denied := exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}
 	if err := validRequest(r, in); err != nil {
-		denied.Reason = "denied: " + err.Error()
+		denied.Reason = err.Error()
 		return denied, fmt.Errorf("policy: %w", err)
 	}
 	if len(s.rules) == 0 {
-		denied.Reason = "denied: no policy set is loaded"
+		denied.Reason = "no policy set is loaded"
 		return denied, nil
 	}
 	q, err := s.newQuery(r, in)
 	if err != nil {
-		denied.Reason = "denied: " + err.Error()
+		denied.Reason = err.Error()
 		return denied, nil
 	}
 	d, o, why := q.decide()

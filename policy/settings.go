@@ -12,7 +12,7 @@ import (
 // Settings are the parts of an execution's rights that no policy decides.
 type Settings struct {
 	// Environment lists the variable names that pass into an execution; a
-	// trailing '*' matches any ending.
+	// trailing '*' matches any ending, and "*" alone every name.
 	Environment []string    `json:"environment,omitempty"`
 	Quotas      exeq.Quotas `json:"quotas,omitzero"`
 	// TierFloor is the weakest tier, by name; empty: nested.
@@ -21,7 +21,7 @@ type Settings struct {
 	floor exeq.Tier
 }
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}\*?$`)
+var variableName = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]{0,127}\*?|\*)$`)
 
 // decodeSettings reads settings.json strictly.
 func decodeSettings(text string) (*Settings, error) {
