@@ -1,0 +1,159 @@
+// Package attacks holds two tables: programs that try to break out of an
+// execution, and ordinary work that must not be blocked. The tests run each
+// attack ungoverned first, where it must succeed, and then under `exeq run` in
+// each tier, where the proof of its success must be missing, or the row names
+// the honest limit that lets it through.
+package attacks
+
+import (
+	"fmt"
+
+	"github.com/exeq/exeq"
+)
+
+// Outcome is what became of an attack.
+type Outcome string
+
+const (
+	// Denied: the attempt was made and refused.
+	Denied Outcome = "denied"
+	// Killed: Exeq ended it.
+	Killed Outcome = "killed"
+	// Contained: the attack believes that it won, and nothing outside shows it.
+	Contained Outcome = "contained"
+	// Stopped: Denied or Contained; for acts whose own view of success is not
+	// reliable (a flip of memory that may never meet the check).
+	Stopped Outcome = "denied or contained"
+	// Limited: it succeeds, by the limit that the row names.
+	Limited Outcome = "limit"
+)
+
+// Attack is one program that really tries.
+type Attack struct {
+	Name string
+	// Line is what runs in the workspace: "./program technique arg…" (one of
+	// testdata, started directly) or else a line for bash. Words in braces
+	// are the places of a scene, see the test harness.
+	Line string
+	// Proof is the mark that only success leaves.
+	Proof Proof
+	// Expect is the outcome per tier; nil is Denied in both.
+	Expect map[exeq.Tier]Outcome
+	// Limit names the honest limit where an outcome is Limited.
+	Limit string
+	// Who is "root" or "user" if only they can do it ungoverned.
+	Who string
+	// Policy is a Cedar text to put beside the starter policy.
+	Policy string
+	Quotas exeq.Quotas
+	// Then is what happens outside once the attack is ready: "crash" (the
+	// supervisor is killed), "revoke", "touch", "hand in", "dial", "talk".
+	Then string
+	// Terminal runs it on a terminal that a shell outside reads afterwards.
+	Terminal bool
+	// Wrap runs it, governed or not, inside a world that the harness builds:
+	// "metadata" or "hosts".
+	Wrap string
+	// Needs names a feature of the kernel without which not even the control
+	// can succeed: "x32", "sctp".
+	Needs string
+	// Direct says that the attack is the command itself: it may be refused
+	// before it begins.
+	Direct bool
+}
+
+// Family groups attacks as attacks.md does.
+type Family struct {
+	Name    string
+	Attacks []Attack
+}
+
+// Families is the whole table.
+var Families = []Family{
+	pathIdentity, interpreters, shellStrings, unixSockets, races, unseenCalls,
+	memory, network, processes, guard, secrets, machine, sharedMemory, kill,
+}
+
+// Outcomes in both tiers, or in rootless and nested apart.
+func both(o Outcome) map[exeq.Tier]Outcome { return tiers(o, o) }
+
+func tiers(rootless, nested Outcome) map[exeq.Tier]Outcome {
+	return map[exeq.Tier]Outcome{exeq.TierRootless: rootless, exeq.TierNested: nested}
+}
+
+// Proof is how the harness knows that an attack succeeded; it never asks the
+// attack's exit status.
+type Proof struct {
+	Kind ProofKind
+	// What is the text or path that the kind looks for.
+	What string
+}
+
+// ProofKind names a place where the mark is looked for.
+type ProofKind string
+
+const (
+	output   ProofKind = "the output holds"
+	heard    ProofKind = "a listener outside heard"
+	changed  ProofKind = "changed outside:"
+	made     ProofKind = "made outside:"
+	holding  ProofKind = "the token stands in"
+	alive    ProofKind = "a process lives on"
+	hurt     ProofKind = "the process outside is changed"
+	modified ProofKind = "the memory outside holds"
+)
+
+func (p Proof) String() string { return fmt.Sprintf("%s %q", p.Kind, p.What) }
+
+// prints: the text stands in what the attack wrote.
+func prints(text string) Proof { return Proof{output, text} }
+
+// hears: a listener outside the execution received the text.
+func hears(text string) Proof { return Proof{heard, text} }
+
+// changes: the file's bytes, mode, owner, times or attributes are not as before.
+func changes(path string) Proof { return Proof{changed, path} }
+
+// makes: the path exists afterwards.
+func makes(path string) Proof { return Proof{made, path} }
+
+// holds: the file afterwards contains the token.
+func holds(path string) Proof { return Proof{holding, path} }
+
+var (
+	// survives: a process with the token in its command line lives afterwards.
+	survives = Proof{alive, "{token}"}
+	// hits: the victim is dead, stopped, or has other limits than before.
+	hits = Proof{hurt, "{victim}"}
+	// overwrites: the victim's secret is now the token.
+	overwrites = Proof{modified, "{token}"}
+
+	toolRan   = prints("FORBIDDEN-PROGRAM-RAN")
+	libRan    = prints("FORBIDDEN-LIBRARY-RAN")
+	codeRan   = prints("FORBIDDEN-CODE-RAN")
+	secretOut = prints("{SECRET}")
+)
+
+// Policies beside the starter.
+const (
+	// noTool forbids one program, one library and one blob of code by their
+	// bytes, wherever they lie. They are readable, so that only the exec
+	// gate stands before them.
+	noTool = `
+@id("no-tool")
+forbid (principal, action in [Exeq::Action::"run", Exeq::Action::"exec"], resource)
+when { ["{TOOLHASH}", "{LIBHASH}", "{CODEHASH}"].contains(resource.sha256) };
+`
+	// noArgument forbids an argument.
+	noArgument = `
+@id("no-argument")
+forbid (principal, action in [Exeq::Action::"run", Exeq::Action::"exec"], resource)
+when { context.args.contains("forbidden-argument") };
+`
+	// anyHost opens the network as far as policy can without naming a
+	// loopback or link-local address.
+	anyHost = `
+@id("any-host")
+permit (principal, action == Exeq::Action::"connect", resource);
+`
+)

@@ -1,0 +1,186 @@
+package attacks
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+)
+
+var bothTiers = []exeq.Tier{exeq.TierRootless, exeq.TierNested}
+
+// each runs f for every attack and every user who can make it.
+func each(t *testing.T, f func(t *testing.T, a Attack, uid int)) {
+	for user, uid := range users() {
+		for _, fam := range Families {
+			for _, a := range fam.Attacks {
+				if a.Who != "" && a.Who != user {
+					continue
+				}
+				t.Run(user+"/"+fam.Name+"/"+a.Name, func(t *testing.T) {
+					t.Parallel()
+					if missing := lacks(a.Needs); missing != "" {
+						t.Skip(missing)
+					}
+					f(t, a, uid)
+				})
+			}
+		}
+	}
+}
+
+// lacks says what the kernel misses for a row, found by trying.
+func lacks(feature string) string {
+	switch feature {
+	case "x32":
+		if _, _, e := syscall.RawSyscall(0x40000000|39, 0, 0, 0); e == syscall.ENOSYS {
+			return "this kernel has no x32 system calls at all"
+		}
+	case "sctp":
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)
+		if err != nil {
+			return "this kernel has no SCTP at all"
+		}
+		unix.Close(fd)
+	}
+	return ""
+}
+
+// TestControls runs every attack ungoverned: one that cannot succeed proves
+// nothing when it fails under Exeq.
+func TestControls(t *testing.T) {
+	each(t, control)
+}
+
+func control(t *testing.T, a Attack, uid int) {
+	s := newScene(t, a, uid)
+	if strings.Contains(a.Line, "{state}") {
+		s.plant()
+		s.mkdir(s.places["state"] + "/policy")
+	}
+	r := s.run(a, s.argv(a), func(c *exec.Cmd) { c.Process.Kill() })
+	if a.Proof.Kind == alive {
+		r.gone = len(living(s.places["token"])) == 0
+		end(s.places["token"])
+	}
+	if !s.succeeded(t, a.Proof, r) {
+		t.Errorf("ungoverned, it must succeed: %s, and it did not (exit %d)\nstdout: %s\nstderr: %s",
+			s.expand(a.Proof.String()), r.code, clean(r.out), clean(r.err))
+	}
+}
+
+// TestAttacks runs every attack under `exeq run` in each tier.
+func TestAttacks(t *testing.T) {
+	each(t, func(t *testing.T, a Attack, uid int) {
+		for _, tier := range bothTiers {
+			t.Run(tier.String(), func(t *testing.T) { attack(t, a, uid, tier) })
+		}
+	})
+}
+
+func attack(t *testing.T, a Attack, uid int, tier exeq.Tier) {
+	s := newScene(t, a, uid)
+	r := s.run(a, s.governed(a, tier, s.argv(a)), func(*exec.Cmd) { s.revoke() })
+	if a.Proof.Kind == alive {
+		r.gone = die(s.places["token"], 15*time.Second)
+		if !r.gone {
+			end(s.places["token"])
+		}
+	}
+	want := Denied
+	if a.Expect != nil {
+		want = a.Expect[tier]
+	}
+	got := judge(a, s.succeeded(t, a.Proof, r), r)
+	switch {
+	case got == want, want == Stopped && (got == Denied || got == Contained):
+	case want == Limited && got != "":
+		t.Errorf("%s, and the table calls it the limit %q: the limit is gone, say so", got, a.Limit)
+	default:
+		t.Errorf("outcome %q, want %q; proof: %s (exit %d)\nstdout: %s\nstderr: %s",
+			got, want, s.expand(a.Proof.String()), r.code, clean(r.out), clean(r.err))
+	}
+}
+
+// judge names what became of an attack. An empty outcome is none: it never
+// began, so nothing was shown.
+func judge(a Attack, won bool, r *result) Outcome {
+	switch {
+	case won && a.Limit != "":
+		return Limited
+	case won:
+		return "succeeded"
+	case !r.begun() && !(a.Direct && r.code == 126):
+		return ""
+	case a.Proof.Kind == alive:
+		return Killed
+	case r.code == 125:
+		return "" // Exeq itself failed
+	case r.code >= 128:
+		return Killed
+	case r.code == 0 && strings.HasPrefix(a.Line, "./"):
+		return Contained
+	}
+	return Denied
+}
+
+// revoke ends the scene's execution from outside.
+func (s *scene) revoke() {
+	b, err := s.as(exec.Command(exeqBinary(s.t), "ps", "--state", s.places["state"], "--json")).Output()
+	id := firstID(b)
+	if err != nil || id == "" {
+		s.t.Errorf("exeq ps: %v: %s", err, b)
+		return
+	}
+	if b, err := s.as(exec.Command(exeqBinary(s.t), "revoke", "--state", s.places["state"], "--reason", "test", id)).CombinedOutput(); err != nil {
+		s.t.Errorf("exeq revoke: %v\n%s", err, b)
+	}
+}
+
+// firstID finds the id of the one execution that ps lists.
+func firstID(b []byte) string {
+	var list []struct {
+		ID string `json:"id"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	if d.Decode(&list) == nil && len(list) > 0 {
+		return list[0].ID
+	}
+	return ""
+}
+
+// TestTable checks the table itself.
+func TestTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, f := range Families {
+		for _, a := range f.Attacks {
+			name := f.Name + "/" + a.Name
+			if seen[name] {
+				t.Errorf("%s stands twice", name)
+			}
+			seen[name] = true
+			limited := false
+			for _, tier := range bothTiers {
+				limited = limited || a.Expect[tier] == Limited
+				if a.Expect != nil && a.Expect[tier] == "" {
+					t.Errorf("%s: no outcome for %s", name, tier)
+				}
+			}
+			if limited != (a.Limit != "") {
+				t.Errorf("%s: a limit needs a name, and a name a limit", name)
+			}
+		}
+	}
+	if len(seen) < 80 {
+		t.Errorf("%d attacks, want at least 80", len(seen))
+	}
+	t.Log(fmt.Sprint(len(seen), " attacks"))
+}
