@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,10 +29,13 @@ const witnessTimeout = 5 * time.Second
 
 var quiet sync.Once
 
+// quietTessera sends what Tessera says through klog, which is to stderr and of
+// every new directory, to the store's logger.
+func quietTessera(to *slog.Logger) { quiet.Do(func() { klog.SetSlogLogger(to) }) }
+
 // start opens Tessera's appender on a log that was checked.
 func (l *openLog) start(context.Context) error {
-	// Tessera speaks through klog, to stderr and of every new directory.
-	quiet.Do(func() { klog.SetSlogLogger(l.s.c.Log) })
+	quietTessera(l.s.c.Log)
 	run, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	driver, err := posix.New(run, posix.Config{Path: l.s.log.dir, HTTPClient: &http.Client{Timeout: witnessTimeout}})

@@ -19,6 +19,7 @@ type call struct {
 	entries []exeq.Entry
 	burn    *burn
 	do      func(*writer, *state) error // any other write
+	alone   func(*writer) error         // what must run outside of a transaction
 	done    chan struct{}
 
 	// Set before done is closed; the promises are entries' places in tree
@@ -70,6 +71,11 @@ func (s *Store) Burn(ctx context.Context, permit, nonce string, until exeq.Time)
 // write runs f in the next group's transaction.
 func (s *Store) write(ctx context.Context, f func(*writer, *state) error) error {
 	return s.submit(&call{ctx: ctx, do: f})
+}
+
+// between runs f on the writing connection, outside of any transaction.
+func (s *Store) between(ctx context.Context, f func(*writer) error) error {
+	return s.submit(&call{ctx: ctx, alone: f})
 }
 
 // submit hands the call to the committer and waits. When ctx ends first the
@@ -135,6 +141,10 @@ func (s *Store) commit(group []*call) {
 	for _, c := range group {
 		if err := context.Cause(c.ctx); err != nil {
 			c.err = fmt.Errorf("%w: %w", exeq.ErrRecord, err)
+			continue
+		}
+		if c.alone != nil {
+			c.err = explain("store.db", c.alone(s.writer))
 			continue
 		}
 		live = append(live, c)
@@ -218,7 +228,7 @@ type grouped struct {
 
 func (g *grouped) look() error {
 	var last int64
-	if err := g.w.lastRow.QueryRow().Scan(&last); err != nil {
+	if err := g.w.scan(sqlLastRow, nil, &last); err != nil {
 		return err
 	}
 	g.first = last + 1
@@ -256,7 +266,7 @@ func (g *grouped) add(c *call) error {
 		return c.do(g.w, g.st)
 	}
 	if c.burn != nil {
-		res, err := g.w.burn.Exec(c.burn.permit, c.burn.nonce, c.burn.until.UnixMilli())
+		res, err := g.w.exec(sqlBurn, c.burn.permit, c.burn.nonce, c.burn.until.UnixMilli())
 		if err != nil {
 			return err
 		}
@@ -281,11 +291,11 @@ func (g *grouped) leaf(e *exeq.Entry) error {
 	if e.Leaf.Execution != "" {
 		execution, seq = e.Leaf.Execution, e.Leaf.Seq
 	}
-	if _, err := g.w.leaf.Exec(row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes); err != nil {
+	if _, err := g.w.exec(sqlLeaf, row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes); err != nil {
 		return err
 	}
 	if len(e.Disclosures) > 0 {
-		if _, err := g.w.disclosure.Exec(row, encodeDisclosures(e.Disclosures)); err != nil {
+		if _, err := g.w.exec(sqlDisclosure, row, encodeDisclosures(e.Disclosures)); err != nil {
 			return err
 		}
 	}
@@ -294,7 +304,7 @@ func (g *grouped) leaf(e *exeq.Entry) error {
 	case exeq.KindStart:
 		return g.w.ownedByThis(e.Leaf.Execution)
 	case exeq.KindEnd:
-		_, err := g.w.disown.Exec(e.Leaf.Execution)
+		_, err := g.w.exec(sqlDisown, e.Leaf.Execution)
 		return err
 	}
 	return nil
@@ -315,6 +325,6 @@ func (g *grouped) close(s *Store) error {
 		return err
 	}
 	g.note = note
-	_, err = g.w.batch.Exec(g.first, len(g.hashes), g.st.latest, note)
+	_, err = g.w.exec(sqlBatch, g.first, len(g.hashes), g.st.latest, note)
 	return err
 }

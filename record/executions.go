@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 
@@ -62,7 +63,7 @@ func (s *Store) summaries(ctx context.Context, which string, args ...any) ([]Sum
 	if err := rows.Err(); err != nil {
 		return nil, explain("list executions", err)
 	}
-	owners, err := s.owners(ctx)
+	owners, err := owners(ctx, s.read)
 	if err != nil {
 		return nil, err
 	}
@@ -185,14 +186,27 @@ func (d *Decision) fill(leaf, data []byte) (bool, error) {
 }
 
 // EraseDisclosures erases what opens an execution's commitments, beyond
-// recovery from the store's files; the leaves stay.
+// recovery from the store's files; the leaves stay. What it deletes is
+// overwritten in the pages, and the write-ahead log, which may hold older
+// copies, is emptied; where another process reads just then, the error says
+// so and a later call finishes it.
 func (s *Store) EraseDisclosures(ctx context.Context, execution string) error {
 	err := s.write(ctx, func(w *writer, _ *state) error {
+		if _, err := w.conn.ExecContext(ctx, `PRAGMA secure_delete=ON`); err != nil {
+			return err
+		}
 		_, err := w.conn.ExecContext(ctx, `DELETE FROM disclosure WHERE row IN (SELECT row FROM leaf WHERE execution = ?)`, execution)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.scrub(ctx)
+	return s.between(ctx, func(w *writer) error {
+		var busy, pages, moved int
+		err := w.conn.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved)
+		if err == nil && busy != 0 {
+			err = errors.New("another process keeps old pages in the write-ahead log for now")
+		}
+		return err
+	})
 }

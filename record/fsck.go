@@ -1,12 +1,411 @@
 package record
 
-import "context"
+import (
+	"context"
+	"crypto/ed25519"
+	"database/sql"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 
-// scrub rewrites what SQLite may still hold of deleted rows: the write-ahead
-// log is emptied; pages were overwritten as they were freed.
-func (s *Store) scrub(ctx context.Context) error {
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/api/layout"
+	"github.com/transparency-dev/tessera/fsck"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/exeq/exeq"
+)
+
+// Fsck checks everything that the store and the log hold: SQLite's own
+// structure, every promise over its leaves, every chain, every signature of a
+// leaf, every commitment against what opens it, every placement against the
+// log's bytes, and the log against its checkpoint (by Tessera's fsck) and the
+// witness policy. An error wraps [exeq.ErrRecord] and says what is damaged; it
+// names the first fault of each kind.
+func (s *Store) Fsck(ctx context.Context) error {
+	f := &checker{s: s, ctx: ctx, chains: map[string]link{}, keys: map[string]ed25519.PublicKey{}}
+	for _, role := range []string{exeq.RoleIssuer, exeq.RoleNode} {
+		k := s.c.Keys.Public(role)
+		f.keys[exeq.KeyID(k)] = k
+	}
+	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one view for all of it
+	if err != nil {
+		return explain("check store.db", err)
+	}
+	defer tx.Rollback()
+	f.q = tx
+	var errs []error
+	for _, check := range []func() error{f.structure, f.leaves, f.strays, f.placements, f.blobs, f.log} {
+		if err := check(); err != nil {
+			errs = append(errs, explain("check", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checker is one run of Fsck.
+type checker struct {
+	s      *Store
+	ctx    context.Context
+	q      *sql.Tx
+	st     *state
+	last   int64 // row
+	chains map[string]link
+	keys   map[string]ed25519.PublicKey
+}
+
+// link is the end of an execution's chain so far.
+type link struct {
+	seq  int
+	hash exeq.Digest
+}
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: store.db is damaged: %w", exeq.ErrRecord, fmt.Errorf(format, args...))
+}
+
+func (f *checker) structure() error {
+	rows, err := f.q.QueryContext(f.ctx, `PRAGMA integrity_check(1)`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var word string
+		if err := rows.Scan(&word); err != nil {
+			return err
+		}
+		if word != "ok" {
+			return damaged("%s", word)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if f.st, err = scanState(f.q.QueryRowContext(f.ctx, selectState)); err != nil {
+		return err
+	}
+	if err := f.q.QueryRowContext(f.ctx, sqlLastRow).Scan(&f.last); err != nil {
+		return err
+	}
+	if f.st.covered > f.last {
+		return damaged("%d rows are noted as in the log, there are only %d", f.st.covered, f.last)
+	}
 	return nil
 }
 
-// Fsck checks everything that the store and the log hold.
-func (s *Store) Fsck(ctx context.Context) error { return nil }
+// leaves walks batch by batch.
+func (f *checker) leaves() error {
+	batches, err := f.q.QueryContext(f.ctx, `SELECT first, n, time, note FROM batch ORDER BY first`)
+	if err != nil {
+		return err
+	}
+	defer batches.Close()
+	rows, err := f.q.QueryContext(f.ctx, `SELECT l.row, l.id, l.kind, l.execution, l.seq, l.bytes, d.data
+		FROM leaf l LEFT JOIN disclosure d ON d.row = l.row ORDER BY l.row`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	promise := f.s.c.Keys.NoteVerifier(exeq.RolePromise)
+	next, latest := int64(1), int64(0)
+	for batches.Next() {
+		var b batchOf
+		if err := batches.Scan(&b.first, &b.n, &b.ms, &b.note); err != nil {
+			return err
+		}
+		if b.first != next || b.n < 1 || b.ms < latest {
+			return damaged("the batch at row %d does not follow the one before it", b.first)
+		}
+		hashes := make([]exeq.Digest, 0, min(b.n, maxGroup))
+		for ; next < b.first+b.n; next++ {
+			if !rows.Next() {
+				return damaged("row %d is missing", next)
+			}
+			h, err := f.leaf(rows, next)
+			if err != nil {
+				return err
+			}
+			hashes = append(hashes, h)
+		}
+		if err := checkPromise(promise, b.note, hashes, b.ms); err != nil {
+			return damaged("rows %d–%d: %w", b.first, next-1, err)
+		}
+		latest = b.ms
+	}
+	if err := batches.Err(); err != nil {
+		return err
+	}
+	if rows.Next() {
+		return damaged("rows from %d on have no promise", next)
+	}
+	if f.st != nil && f.st.latest < latest {
+		return damaged("the latest recorded time is after the one that the state row holds")
+	}
+	return rows.Err()
+}
+
+func (f *checker) leaf(rows *sql.Rows, want int64) (exeq.Digest, error) {
+	var row int64
+	var id, kind string
+	var execution sql.NullString
+	var seq sql.NullInt64
+	var bytes, data []byte
+	if err := rows.Scan(&row, &id, &kind, &execution, &seq, &bytes, &data); err != nil {
+		return exeq.Digest{}, err
+	}
+	l, err := exeq.ParseLeaf(bytes)
+	if err != nil {
+		return exeq.Digest{}, damaged("row %d: %w", row, err)
+	}
+	if row != want || l.ID != id || string(l.Kind) != kind || l.Execution != execution.String || execution.Valid && int64(l.Seq) != seq.Int64 {
+		return exeq.Digest{}, damaged("row %d: its columns do not say what its leaf says", row)
+	}
+	hash := exeq.LeafHash(bytes)
+	if err := errors.Join(f.chain(l, hash), f.signature(l), opens(l, data)); err != nil {
+		return exeq.Digest{}, damaged("row %d: %w", row, err)
+	}
+	return hash, nil
+}
+
+// chain checks that each execution's leaves follow each other without a gap.
+func (f *checker) chain(l *exeq.Leaf, hash exeq.Digest) error {
+	if l.Execution == "" {
+		return nil
+	}
+	c, begun := f.chains[l.Execution]
+	switch {
+	case !begun && (l.Seq != 0 || !l.Prev.IsZero()):
+		return fmt.Errorf("leaf %s begins the chain of %s at %d", l.ID, l.Execution, l.Seq)
+	case begun && (l.Seq != c.seq+1 || l.Prev != c.hash):
+		return fmt.Errorf("leaf %s does not follow the one before it in the chain of %s", l.ID, l.Execution)
+	}
+	f.chains[l.Execution] = link{seq: l.Seq, hash: hash}
+	return nil
+}
+
+// signature checks leaves that carry one; key leaves add keys as they come.
+func (f *checker) signature(l *exeq.Leaf) error {
+	if l.Key == "" {
+		if l.Kind != exeq.KindPermit {
+			return fmt.Errorf("leaf %s is not signed", l.ID)
+		}
+		return nil
+	}
+	key, known := f.keys[l.Key]
+	if !known {
+		return fmt.Errorf("leaf %s is signed by a key that no key leaf added", l.ID)
+	}
+	msg, err := l.Signable()
+	if err != nil {
+		return err
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(l.Signature)
+	if err != nil || len(sig) != ed25519.SignatureSize || !ed25519.Verify(key, msg, sig) {
+		return fmt.Errorf("the signature of leaf %s does not verify", l.ID)
+	}
+	if l.Kind == exeq.KindKey {
+		pub, err := base64.StdEncoding.Strict().DecodeString(l.Body.PublicKey)
+		if err != nil || len(pub) != ed25519.PublicKeySize {
+			return fmt.Errorf("leaf %s holds no key", l.ID)
+		}
+		f.keys[exeq.KeyID(pub)] = pub
+	}
+	return nil
+}
+
+// opens checks that what was stored to open a leaf's commitments does. Erased
+// is whole: all or nothing.
+func opens(l *exeq.Leaf, data []byte) error {
+	if data == nil {
+		return nil
+	}
+	ds, err := decodeDisclosures(l.ID, data)
+	if err != nil {
+		return err
+	}
+	if len(ds) != len(l.Commitments) {
+		return fmt.Errorf("leaf %s has %d commitments and %d disclosures", l.ID, len(l.Commitments), len(ds))
+	}
+	for i := range ds {
+		d, err := ds[i].Digest()
+		if err != nil {
+			return err
+		}
+		if want, ok := l.Commitments[ds[i].Field]; !ok || want != d {
+			return fmt.Errorf("the disclosure of %q does not open its commitment in leaf %s", ds[i].Field, l.ID)
+		}
+	}
+	return nil
+}
+
+// strays looks for rows that belong to nothing.
+func (f *checker) strays() error {
+	for _, c := range []struct{ what, query string }{
+		{"a disclosure belongs to no leaf", `SELECT count(*) FROM disclosure WHERE row NOT IN (SELECT row FROM leaf)`},
+		{"a burnt permit is not on record", `SELECT count(*) FROM burn WHERE permit NOT IN (SELECT execution FROM leaf WHERE kind = 'permit')
+			AND EXISTS (SELECT 1 FROM leaf WHERE kind = 'permit')`},
+	} {
+		var n int
+		if err := f.q.QueryRowContext(f.ctx, c.query).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 {
+			return damaged("%s (%d of them)", c.what, n)
+		}
+	}
+	return nil
+}
+
+// placements compares every placed row with the log's bytes at its index.
+func (f *checker) placements() error {
+	if f.st == nil {
+		return nil // said already
+	}
+	tree, err := f.s.log.integrated()
+	if err != nil {
+		return err
+	}
+	if tree.N < f.st.size {
+		return fmt.Errorf("%w: the log holds %d entries, the store saw %d", exeq.ErrRecord, tree.N, f.st.size)
+	}
+	rows, err := f.q.QueryContext(f.ctx, `SELECT row, n, idx FROM placed ORDER BY row`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	next := int64(1)
+	for rows.Next() {
+		var p placement
+		if err := rows.Scan(&p.row, &p.n, &p.index); err != nil {
+			return err
+		}
+		if p.row < next || p.row > next && p.row <= f.st.covered || p.n < 1 || p.index < 0 || p.index+p.n > tree.N {
+			return damaged("the placement of row %d is not possible", p.row)
+		}
+		next = p.row + p.n
+		if err := f.placed(tree, p); err != nil {
+			return err
+		}
+	}
+	if next <= f.st.covered {
+		return damaged("rows from %d on are noted as in the log and have no place there", next)
+	}
+	return rows.Err()
+}
+
+func (f *checker) placed(tree tlog.Tree, p placement) error {
+	leaves, err := f.q.QueryContext(f.ctx, `SELECT bytes FROM leaf WHERE row >= ? AND row < ? ORDER BY row`, p.row, p.row+p.n)
+	if err != nil {
+		return err
+	}
+	defer leaves.Close()
+	return f.s.log.entries(tree, p.index, p.index+p.n, func(index int64, entry []byte) error {
+		var have sql.RawBytes
+		if !leaves.Next() {
+			return damaged("row %d is missing", p.row+index-p.index)
+		}
+		if err := leaves.Scan(&have); err != nil {
+			return err
+		}
+		if string(have) != string(entry) {
+			return fmt.Errorf("%w: row %d of store.db is not what the log holds at %d", exeq.ErrRecord, p.row+index-p.index, index)
+		}
+		return nil
+	})
+}
+
+func (f *checker) blobs() error {
+	rows, err := f.q.QueryContext(f.ctx, `SELECT digest, data, sum FROM blob`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var digest, data, sum []byte
+		if err := rows.Scan(&digest, &data, &sum); err != nil {
+			return err
+		}
+		if len(digest) != len(exeq.Digest{}) || string(sum) != string(blobSum(exeq.Digest(digest), data)) {
+			return damaged("blob %x", digest)
+		}
+	}
+	return rows.Err()
+}
+
+// log has Tessera's fsck rebuild every tile of the published log from its
+// entries, and checks the edge that is integrated and not yet published.
+func (f *checker) log() error {
+	cp, err := f.s.log.checkpoint()
+	if errors.Is(err, errNoLog) && f.st != nil && f.st.covered == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if f.st != nil && cp.tree.N < f.st.covered {
+		return fmt.Errorf("%w: the checkpoint covers %d entries, the store saw one of %d", exeq.ErrRecord, cp.tree.N, f.st.covered)
+	}
+	if policy, err := os.ReadFile(filepath.Join(f.s.c.Dir, WitnessPolicy)); err == nil {
+		group, err := tessera.NewWitnessGroupFromPolicy(policy)
+		if err != nil {
+			return recordErr("witness policy", err)
+		}
+		if cp.tree.N > 0 && !group.Satisfied(cp.raw) {
+			return fmt.Errorf("%w: the published checkpoint lacks the quorum of the witness policy", exeq.ErrRecord)
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return recordErr("witness policy", err)
+	}
+	tree, err := f.s.log.integrated()
+	if err != nil {
+		return err
+	}
+	if err := f.s.log.checkEdge(tree, true); err != nil {
+		return err
+	}
+	if cp.tree.N == 0 {
+		return nil
+	}
+	quietTessera(f.s.c.Log)
+	v := f.s.log.verifier
+	err = fsck.New(v.Name(), v, fetcher{f.s.log.dir, cp.raw}, bundleHashes, fsck.Opts{N: 2}).Check(f.ctx)
+	if err != nil {
+		return fmt.Errorf("%w: the log is damaged: %w", exeq.ErrRecord, err)
+	}
+	return nil
+}
+
+// fetcher gives Tessera's fsck the files of the log as of one checkpoint.
+type fetcher struct {
+	dir        string
+	checkpoint []byte
+}
+
+func (f fetcher) ReadCheckpoint(context.Context) ([]byte, error) { return f.checkpoint, nil }
+
+func (f fetcher) ReadTile(_ context.Context, level, index uint64, p uint8) ([]byte, error) {
+	return readPartial(f.dir, int(p), func(p uint8) string { return layout.TilePath(level, index, p) })
+}
+
+func (f fetcher) ReadEntryBundle(_ context.Context, index uint64, p uint8) ([]byte, error) {
+	return readPartial(f.dir, int(p), func(p uint8) string { return layout.EntriesPath(index, p) })
+}
+
+// bundleHashes gives the leaf hashes of an entry bundle.
+func bundleHashes(b []byte) ([][]byte, error) {
+	var out [][]byte
+	for len(b) > 0 {
+		if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
+			return nil, errors.New("an entry bundle is cut short")
+		}
+		n := 2 + int(binary.BigEndian.Uint16(b))
+		h := tlog.RecordHash(b[2:n])
+		out = append(out, h[:])
+		b = b[n:]
+	}
+	return out, nil
+}

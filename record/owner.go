@@ -2,18 +2,17 @@ package record
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/exeq/exeq"
 )
-
-func sha256Sum(b []byte) exeq.Digest { return sha256.Sum256(b) }
 
 // owner is the process that runs an execution. A pid alone means nothing once
 // it is used again, after a reboot, or in another pid namespace.
@@ -93,7 +92,7 @@ func (w *writer) ownedByThis(execution string) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.own.Exec(execution, me.pid, me.started, me.boot, me.pidns)
+	_, err = w.exec(sqlOwn, execution, me.pid, me.started, me.boot, me.pidns)
 	return err
 }
 
@@ -106,13 +105,13 @@ func (s *Store) Own(ctx context.Context, execution string) error {
 // Release says that this execution runs no more.
 func (s *Store) Release(ctx context.Context, execution string) error {
 	return s.write(ctx, func(w *writer, _ *state) error {
-		_, err := w.disown.Exec(execution)
+		_, err := w.exec(sqlDisown, execution)
 		return err
 	})
 }
 
-func (s *Store) owners(ctx context.Context) (map[string]owner, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT execution, pid, started, boot, pidns FROM owner`)
+func owners(ctx context.Context, q queryer) (map[string]owner, error) {
+	rows, err := q.QueryContext(ctx, `SELECT execution, pid, started, boot, pidns FROM owner`)
 	if err != nil {
 		return nil, explain("read owners", err)
 	}
@@ -148,16 +147,42 @@ func (r *Recovery) Findings() []string {
 	return out
 }
 
-// Recover puts right what a killed run left: seals its executions as lost, and
-// drains an outbox whose age would keep new permits from being recorded.
-// Younger leaves are left to whoever drains them.
-func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
-	r := &Recovery{}
-	owners, err := s.owners(ctx)
-	if err != nil {
-		return nil, err
+// found is what open saw: most runs find nothing, and then Recover need not
+// look again.
+type found struct {
+	owners  map[string]owner
+	waiting int
+	lag     time.Duration
+	behind  bool // the log holds more than the store knows of
+}
+
+func (s *Store) look(ctx context.Context, st *state) (err error) {
+	if s.found.owners, err = owners(ctx, s.writer.conn); err != nil {
+		return err
 	}
-	for id, o := range owners {
+	if s.found.waiting, s.found.lag, err = s.lagIn(ctx, s.writer.conn); err != nil {
+		return err
+	}
+	cp, err := s.log.checkpoint()
+	switch {
+	case errors.Is(err, errNoLog) && st.covered == 0:
+		return nil
+	case err != nil:
+		return recordErr("open the log", err)
+	case cp.tree.N < st.covered: // every covered row is in it
+		return fmt.Errorf("%w: the published checkpoint covers %d entries, the store saw one of %d: the log was rolled back", exeq.ErrRecord, cp.tree.N, st.covered)
+	}
+	s.found.behind = cp.tree.N > st.size
+	return nil
+}
+
+// Recover puts right what a killed run left: seals its executions as lost, and
+// drains an outbox whose age would soon keep new permits from being recorded,
+// or whose place in the log a crash kept from being noted. Younger leaves are
+// left to whoever drains them.
+func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
+	r := &Recovery{Outbox: s.found.waiting}
+	for id, o := range s.found.owners {
 		if o.alive() != dead {
 			continue
 		}
@@ -169,16 +194,12 @@ func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
 			r.Lost = append(r.Lost, id)
 		}
 	}
-	waiting, lag, err := s.Lag(ctx)
-	if err != nil {
-		return r, err
-	}
-	r.Outbox = waiting
-	if lag > exeq.MaxMergeDelay/2 {
+	slices.Sort(r.Lost)
+	if s.found.lag > exeq.MaxMergeDelay/2 || s.found.behind {
 		if err := s.Drain(ctx); err != nil {
 			return r, err
 		}
-		r.Drained = waiting
+		r.Drained = s.found.waiting
 	}
 	return r, nil
 }
@@ -203,7 +224,7 @@ func (s *Store) sealLost(ctx context.Context, id string) (bool, error) {
 		return false, fmt.Errorf("%w: %w", exeq.ErrRecord, err)
 	}
 	if _, err := s.Record(ctx, e); err != nil {
-		again, rerr := s.owners(ctx)
+		again, rerr := owners(ctx, s.read)
 		if _, still := again[id]; rerr == nil && !still {
 			return false, nil // another process was first
 		}

@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -132,14 +133,20 @@ type batchOf struct {
 	tree         merkle
 }
 
-func (s *Store) batch(ctx context.Context, row int64) (*batchOf, error) {
+// queryer is a connection or a pool of them.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func readBatch(ctx context.Context, q queryer, row int64) (*batchOf, error) {
 	var b batchOf
-	err := s.read.QueryRowContext(ctx, `SELECT first, n, time, note FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`, row).
+	err := q.QueryRowContext(ctx, `SELECT first, n, time, note FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`, row).
 		Scan(&b.first, &b.n, &b.ms, &b.note)
 	if err != nil {
 		return nil, explain("read promise", err)
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT bytes FROM leaf WHERE row >= ? AND row < ? ORDER BY row`, b.first, b.first+b.n)
+	rows, err := q.QueryContext(ctx, `SELECT bytes FROM leaf WHERE row >= ? AND row < ? ORDER BY row`, b.first, b.first+b.n)
 	if err != nil {
 		return nil, explain("read promise", err)
 	}
@@ -168,7 +175,7 @@ func (s *Store) addPromises(ctx context.Context, leaves []Stored) error {
 		l := &leaves[i]
 		if b == nil || l.Row < b.first || l.Row >= b.first+b.n {
 			var err error
-			if b, err = s.batch(ctx, l.Row); err != nil {
+			if b, err = readBatch(ctx, s.read, l.Row); err != nil {
 				return err
 			}
 		}
@@ -180,12 +187,12 @@ func (s *Store) addPromises(ctx context.Context, leaves []Stored) error {
 
 // checkTail verifies the newest promise over its leaves: what was last written
 // before a crash is what damage hits first.
-func (s *Store) checkTail(ctx context.Context) error {
-	last, err := s.Last(ctx)
-	if err != nil || last == 0 {
+func (s *Store) checkTail(ctx context.Context, q queryer) error {
+	var last int64
+	if err := q.QueryRowContext(ctx, sqlLastRow).Scan(&last); err != nil || last == 0 {
 		return err
 	}
-	b, err := s.batch(ctx, last)
+	b, err := readBatch(ctx, q, last)
 	if err != nil {
 		return err
 	}
@@ -201,9 +208,13 @@ func (s *Store) checkTail(ctx context.Context) error {
 // Lag is how many leaves wait for the log (or its published checkpoint) and
 // for how long the oldest has.
 func (s *Store) Lag(ctx context.Context) (int, time.Duration, error) {
+	return s.lagIn(ctx, s.read)
+}
+
+func (s *Store) lagIn(ctx context.Context, q queryer) (int, time.Duration, error) {
 	var waiting int64
 	var since sql.NullInt64
-	err := s.read.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(row), 0) FROM leaf) - covered,
+	err := q.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(row), 0) FROM leaf) - covered,
 		(SELECT time FROM batch WHERE first <= covered + 1 ORDER BY first DESC LIMIT 1) FROM state`).Scan(&waiting, &since)
 	if err != nil {
 		return 0, 0, explain("read outbox", err)
@@ -216,18 +227,19 @@ func (s *Store) Lag(ctx context.Context) (int, time.Duration, error) {
 
 // PutBlob keeps bytes by their SHA-256: policy sources, rights.
 func (s *Store) PutBlob(ctx context.Context, b []byte) (exeq.Digest, error) {
-	d := sha256Sum(b)
+	d := exeq.Digest(sha256.Sum256(b))
 	return d, s.PutBlobAs(ctx, d, b)
 }
 
 // PutBlobAs keeps bytes under a digest that Exeq defines over them with a tag.
-// What is there already stays.
+// Other bytes under the same digest replace
+// what was there.
 func (s *Store) PutBlobAs(ctx context.Context, d exeq.Digest, b []byte) error {
 	if have, err := s.Blob(ctx, d); err == nil && string(have) == string(b) {
 		return nil
 	}
 	return s.write(ctx, func(w *writer, _ *state) error {
-		_, err := w.blob.Exec(d[:], b)
+		_, err := w.exec(sqlBlob, d[:], b, blobSum(d, b))
 		return err
 	})
 }
@@ -235,10 +247,23 @@ func (s *Store) PutBlobAs(ctx context.Context, d exeq.Digest, b []byte) error {
 // Blob gives back what was put; its digest is the caller's to check for
 // PutBlobAs. Nothing there: the error wraps [fs.ErrNotExist].
 func (s *Store) Blob(ctx context.Context, d exeq.Digest) ([]byte, error) {
-	var b []byte
-	err := s.read.QueryRowContext(ctx, `SELECT data FROM blob WHERE digest = ?`, d[:]).Scan(&b)
+	var b, sum []byte
+	err := s.read.QueryRowContext(ctx, `SELECT data, sum FROM blob WHERE digest = ?`, d[:]).Scan(&b, &sum)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("no blob %s: %w", d, fs.ErrNotExist)
 	}
-	return b, explain("read blob", err)
+	if err != nil {
+		return nil, explain("read blob", err)
+	}
+	if string(sum) != string(blobSum(d, b)) {
+		return nil, fmt.Errorf("%w: blob %s of store.db is damaged", exeq.ErrRecord, d)
+	}
+	return b, nil
+}
+
+// blobSum ties a blob to its digest: PutBlobAs's digests are not the SHA-256 of
+// the bytes.
+func blobSum(d exeq.Digest, b []byte) []byte {
+	h := sha256.Sum256(append(append([]byte("exeq blob v1 "), d[:]...), b...))
+	return h[:]
 }

@@ -50,8 +50,9 @@ type Store struct {
 	once   sync.Once
 	wake   *bell // rung by each commit of this process
 
-	log *logReader
-	seq sequencer
+	log   *logReader
+	seq   sequencer
+	found found
 
 	faults faults
 }

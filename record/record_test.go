@@ -91,7 +91,9 @@ func TestRecordDrainReceipt(t *testing.T) {
 	if err != nil || len(rs) != 2 {
 		t.Fatal(rs, err)
 	}
-	t.Log(rs[0].Proof)
+	if err := s.Fsck(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func BenchmarkOpenRecordClose(b *testing.B) {

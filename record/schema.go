@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ const schemaVersion = 1
 const schema = `
 CREATE TABLE state (
 	one     INTEGER PRIMARY KEY CHECK (one = 1),
-	epoch   TEXT NOT NULL,    -- of the burn list
+	id      TEXT NOT NULL,    -- random, made with the burn list
 	latest  INTEGER NOT NULL, -- latest time recorded, ms; never falls
 	covered INTEGER NOT NULL, -- rows up to here are under a published checkpoint
 	size    INTEGER NOT NULL, -- of the log, as far as it was read back
@@ -72,28 +73,29 @@ CREATE TABLE owner (
 ) WITHOUT ROWID;
 CREATE TABLE blob (
 	digest BLOB PRIMARY KEY,
-	data   BLOB NOT NULL
+	data   BLOB NOT NULL,
+	sum    BLOB NOT NULL -- see blobSum
 ) WITHOUT ROWID;
 `
 
 // state is the one row of the table of that name.
 type state struct {
-	epoch                 string
+	id                    string
 	latest, covered, size int64
 }
 
 // sum ties the row's members together, so that one flipped bit is seen.
 func (st *state) sum() []byte {
-	h := sha256.Sum256(fmt.Appendf(nil, "exeq store state v1 %s %d %d %d", st.epoch, st.latest, st.covered, st.size))
+	h := sha256.Sum256(fmt.Appendf(nil, "exeq store state v1 %s %d %d %d", st.id, st.latest, st.covered, st.size))
 	return h[:]
 }
 
-const selectState = `SELECT epoch, latest, covered, size, sum FROM state WHERE one = 1`
+const selectState = `SELECT id, latest, covered, size, sum FROM state WHERE one = 1`
 
 func scanState(row *sql.Row) (*state, error) {
 	var st state
 	var sum []byte
-	if err := row.Scan(&st.epoch, &st.latest, &st.covered, &st.size, &sum); err != nil {
+	if err := row.Scan(&st.id, &st.latest, &st.covered, &st.size, &sum); err != nil {
 		return nil, fmt.Errorf("state row: %w", err)
 	}
 	if string(sum) != string(st.sum()) {
@@ -102,7 +104,7 @@ func scanState(row *sql.Row) (*state, error) {
 	return &st, nil
 }
 
-func newEpoch() string {
+func newID() string {
 	var b [16]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
@@ -113,13 +115,11 @@ func (s *Store) open(ctx context.Context) error {
 	if err := os.MkdirAll(s.c.Dir, 0o700); err != nil {
 		return recordErr("state directory", err)
 	}
-	alone, err := s.takeLock()
+	session, err := s.takeLock()
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(s.c.Dir, "store.db")
-	_, err = os.Lstat(path)
-	fresh := errors.Is(err, os.ErrNotExist)
 	if s.writer, err = openWriter(ctx, path); err != nil {
 		return explain("open store.db", err)
 	}
@@ -128,50 +128,58 @@ func (s *Store) open(ctx context.Context) error {
 		return explain("open store.db", err)
 	}
 	if version == 0 {
-		if err := s.writer.create(ctx, fresh); err != nil {
+		if err := s.writer.create(ctx); err != nil {
 			return explain("create store.db", err)
 		}
 	} else if version != schemaVersion {
 		return fmt.Errorf("%w: %w: store.db has schema version %d, this build knows %d", exeq.ErrRecord, exeq.ErrCannotTell, version, schemaVersion)
 	}
-	if err := s.writer.prepare(ctx); err != nil {
-		return explain("open store.db", err)
-	}
-	st, err := scanState(s.writer.conn.QueryRowContext(ctx, selectState))
+	st, err := s.writer.state()
 	if err != nil {
 		return explain("open store.db", err)
 	}
-	if alone {
-		st.epoch = newEpoch()
-		if err := s.writer.setEpoch(ctx, st.epoch); err != nil {
-			return explain("new epoch", err)
-		}
-	}
-	s.epoch = st.epoch
+	h := sha256.Sum256([]byte("exeq burn epoch v1 " + st.id + " " + session))
+	s.epoch = hex.EncodeToString(h[:16])
 	if s.read, err = sql.Open("sqlite", dsn(path)+"&_pragma=query_only(1)"); err != nil {
 		return recordErr("open store.db", err)
 	}
 	s.read.SetMaxOpenConns(4)
-	return explain("open store.db", s.checkTail(ctx))
+	if err := s.checkTail(ctx, s.writer.conn); err != nil {
+		return explain("open store.db", err)
+	}
+	return s.look(ctx, st)
 }
 
-// takeLock holds store.lock shared while the store is open, and reports
-// whether no other process did when it was taken.
-func (s *Store) takeLock() (alone bool, err error) {
+// takeLock holds store.lock shared while the store is open. The file holds a
+// random id: whoever opens the store while no other process has it open writes
+// a new one. It need not survive a crash of the machine, which changes the
+// boot id.
+func (s *Store) takeLock() (session string, err error) {
 	s.lock, err = os.OpenFile(filepath.Join(s.c.Dir, "store.lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return false, recordErr("store.lock", err)
+		return "", recordErr("store.lock", err)
 	}
-	alone = flock(s.lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil
+	if flock(s.lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		session = newID()
+		if _, err := s.lock.WriteAt([]byte(session), 0); err != nil {
+			return "", recordErr("store.lock", err)
+		}
+		return session, recordErr("store.lock", flock(s.lock, syscall.LOCK_SH))
+	}
 	if err := flock(s.lock, syscall.LOCK_SH); err != nil {
-		return false, recordErr("store.lock", err)
+		return "", recordErr("store.lock", err)
 	}
-	return alone, nil
+	b := make([]byte, 33)
+	n, err := s.lock.ReadAt(b, 0)
+	if n != 32 || !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("%w: store.lock is damaged", exeq.ErrRecord)
+	}
+	return string(b[:n]), nil
 }
 
 func dsn(path string) string {
 	u := url.URL{Scheme: "file", Path: path}
-	return u.String() + "?_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)&_pragma=secure_delete(FAST)"
+	return u.String() + "?_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)"
 }
 
 // explain turns what SQLite says into words that help, and wraps ErrRecord.

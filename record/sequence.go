@@ -367,7 +367,7 @@ func (l *openLog) isPlaced(row int64) bool {
 func (l *openLog) note(ctx context.Context, ps []placement, size int64) error {
 	err := l.s.write(ctx, func(w *writer, st *state) error {
 		for _, p := range ps {
-			if _, err := w.place.Exec(p.row, p.n, p.index); err != nil {
+			if _, err := w.exec(sqlPlace, p.row, p.n, p.index); err != nil {
 				return err
 			}
 		}

@@ -14,10 +14,7 @@ type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	state, oldest                             *sql.Stmt
-	setState, batch, leaf, disclosure, burn   *sql.Stmt
-	own, disown, place, blob, begin, commit   *sql.Stmt
-	rollback, lastRow, setEpochStmt, burntFor *sql.Stmt
+	stmts map[string]*sql.Stmt // by their text, prepared when first used
 }
 
 func openWriter(ctx context.Context, path string) (*writer, error) {
@@ -30,15 +27,19 @@ func openWriter(ctx context.Context, path string) (*writer, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &writer{db: db, conn: conn}, nil
+	return &writer{db: db, conn: conn, stmts: map[string]*sql.Stmt{}}, nil
 }
 
 func (w *writer) close() error {
-	return errors.Join(w.conn.Close(), w.db.Close())
+	var errs []error
+	for _, s := range w.stmts { // SQLite keeps a connection with a live statement open
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
 
 // create makes the schema, unless another process just did.
-func (w *writer) create(ctx context.Context, fresh bool) error {
+func (w *writer) create(ctx context.Context) error {
 	exec := func(q string) error { _, err := w.conn.ExecContext(ctx, q); return err }
 	if err := exec("PRAGMA journal_mode=WAL"); err != nil {
 		return err
@@ -50,8 +51,8 @@ func (w *writer) create(ctx context.Context, fresh bool) error {
 	err := w.conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
 	if err == nil && version == 0 {
 		if err = exec(schema); err == nil {
-			st := state{epoch: newEpoch()}
-			_, err = w.conn.ExecContext(ctx, `INSERT INTO state VALUES (1, ?, 0, 0, 0, ?)`, st.epoch, st.sum())
+			st := state{id: newID()}
+			_, err = w.conn.ExecContext(ctx, `INSERT INTO state VALUES (1, ?, 0, 0, 0, ?)`, st.id, st.sum())
 		}
 		if err == nil {
 			err = exec(fmt.Sprintf("PRAGMA user_version=%d", schemaVersion))
@@ -63,76 +64,96 @@ func (w *writer) create(ctx context.Context, fresh bool) error {
 	return exec("COMMIT")
 }
 
-func (w *writer) prepare(ctx context.Context) error {
-	for _, p := range []struct {
-		to    **sql.Stmt
-		query string
-	}{
-		{&w.begin, `BEGIN IMMEDIATE`}, {&w.commit, `COMMIT`}, {&w.rollback, `ROLLBACK`},
-		{&w.state, selectState},
-		{&w.setState, `UPDATE state SET latest = ?, covered = ?, size = ?, sum = ? WHERE one = 1`},
-		{&w.lastRow, `SELECT coalesce(max(row), 0) FROM leaf`},
-		{&w.oldest, `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`},
-		{&w.batch, `INSERT INTO batch VALUES (?, ?, ?, ?)`},
-		{&w.leaf, `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?)`},
-		{&w.disclosure, `INSERT INTO disclosure VALUES (?, ?)`},
-		{&w.burn, `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`},
-		{&w.own, `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`},
-		{&w.disown, `DELETE FROM owner WHERE execution = ?`},
-		{&w.place, `INSERT OR REPLACE INTO placed VALUES (?, ?, ?)`},
-		{&w.blob, `INSERT OR IGNORE INTO blob VALUES (?, ?)`},
-	} {
-		var err error
-		if *p.to, err = w.conn.PrepareContext(ctx, p.query); err != nil {
-			return err
-		}
+// The statements of the committer.
+const (
+	sqlBegin      = `BEGIN IMMEDIATE`
+	sqlCommit     = `COMMIT`
+	sqlRollback   = `ROLLBACK`
+	sqlSetState   = `UPDATE state SET latest = ?, covered = ?, size = ?, sum = ? WHERE one = 1`
+	sqlLastRow    = `SELECT coalesce(max(row), 0) FROM leaf`
+	sqlOldest     = `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`
+	sqlBatch      = `INSERT INTO batch VALUES (?, ?, ?, ?)`
+	sqlLeaf       = `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?)`
+	sqlDisclosure = `INSERT INTO disclosure VALUES (?, ?)`
+	sqlBurn       = `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`
+	sqlOwn        = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
+	sqlDisown     = `DELETE FROM owner WHERE execution = ?`
+	sqlPlace      = `INSERT OR REPLACE INTO placed VALUES (?, ?, ?)`
+	sqlBlob       = `INSERT OR REPLACE INTO blob VALUES (?, ?, ?)`
+)
+
+// stmt prepares a statement once: most runs need few of them.
+func (w *writer) stmt(query string) (*sql.Stmt, error) {
+	if s := w.stmts[query]; s != nil {
+		return s, nil
 	}
-	return nil
+	s, err := w.conn.PrepareContext(context.Background(), query)
+	if err == nil {
+		w.stmts[query] = s
+	}
+	return s, err
+}
+
+func (w *writer) exec(query string, args ...any) (sql.Result, error) {
+	s, err := w.stmt(query)
+	if err != nil {
+		return nil, err
+	}
+	return s.Exec(args...)
+}
+
+// scan reads the one row that a query gives.
+func (w *writer) scan(query string, args []any, to ...any) error {
+	s, err := w.stmt(query)
+	if err != nil {
+		return err
+	}
+	return s.QueryRow(args...).Scan(to...)
 }
 
 // tx runs f in one durable transaction. An error says that it was rolled back
 // or, when COMMIT itself failed, that nobody knows.
 func (w *writer) tx(f func(*state) error) error {
-	if _, err := w.begin.Exec(); err != nil {
+	if _, err := w.exec(sqlBegin); err != nil {
 		return err
 	}
-	st, err := scanState(w.state.QueryRow())
+	st, err := w.state()
 	if err == nil {
 		err = f(st)
 	}
 	if err == nil {
-		_, err = w.commit.Exec()
+		_, err = w.exec(sqlCommit)
 	}
 	if err != nil {
 		// SQLite has rolled back by itself after some errors; then this fails.
-		_, _ = w.rollback.Exec()
+		_, _ = w.exec(sqlRollback)
 	}
 	return err
 }
 
 func (w *writer) saveState(st *state) error {
-	_, err := w.setState.Exec(st.latest, st.covered, st.size, st.sum())
+	_, err := w.exec(sqlSetState, st.latest, st.covered, st.size, st.sum())
 	return err
 }
 
-func (w *writer) setEpoch(ctx context.Context, epoch string) error {
-	return w.tx(func(st *state) error {
-		st.epoch = epoch
-		_, err := w.conn.ExecContext(ctx, `UPDATE state SET epoch = ?, sum = ? WHERE one = 1`, epoch, st.sum())
-		return err
-	})
+func (w *writer) state() (*state, error) {
+	s, err := w.stmt(selectState)
+	if err != nil {
+		return nil, err
+	}
+	return scanState(s.QueryRow())
 }
 
 // lag is for how long the oldest leaf that the log does not cover has waited.
 func (w *writer) lag(st *state, now time.Time) (time.Duration, error) {
 	var last, since int64
-	if err := w.lastRow.QueryRow().Scan(&last); err != nil {
+	if err := w.scan(sqlLastRow, nil, &last); err != nil {
 		return 0, err
 	}
 	if last <= st.covered {
 		return 0, nil
 	}
-	if err := w.oldest.QueryRow(st.covered + 1).Scan(&since); err != nil {
+	if err := w.scan(sqlOldest, []any{st.covered + 1}, &since); err != nil {
 		return 0, err
 	}
 	return now.Sub(time.UnixMilli(since)), nil
