@@ -33,11 +33,15 @@ type File struct {
 	// (a pipe, a memfd).
 	Path string
 	// Stale: Path does not lead to this inode through this mount: it was
-	// removed, renamed or mounted over since, it never had a name, or the
-	// descriptor came from another mount namespace, so that the flags of this
-	// one's mounts say nothing about it.
+	// removed, renamed or mounted over since, it never had a name, or it is
+	// Foreign.
 	Stale bool
-	ID    Identity
+	// Foreign: the descriptor came from another mount namespace (standard
+	// input that the caller redirected from a file, a descriptor received over
+	// a socket) or from none (a memfd). Its mount's flags are not of Exeq's
+	// making: that it is not noexec means nothing, and no copy covers it.
+	Foreign bool
+	ID      Identity
 	// Mtime in ns since 1970.
 	Mtime int64
 	// UID owns the file.

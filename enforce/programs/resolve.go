@@ -102,27 +102,49 @@ func (p Process) walk(dirfd int, name string, follow Follow, create bool) (*File
 	return p.fresh(root, f, base, err)
 }
 
-// fresh sets Stale by looking the canonical path up again.
+// fresh sets Stale by looking the canonical path up again, and Foreign by the
+// process's mount table where that does not find the file.
 func (p Process) fresh(root int, f *File, base string, err error) (*File, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	f.Stale = f.Stale || !f.at(root)
 	if f.Stale {
-		return f, base, nil
+		if f.Foreign, err = p.foreign(f.Mount); err != nil {
+			f.Close()
+			return nil, "", err
+		}
 	}
+	return f, base, nil
+}
+
+// at reports whether f's path leads to f in root.
+func (f *File) at(root int) bool {
 	fd, err := openat2(root, f.Path, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
-		f.Stale = true
-		return f, base, nil
+		return false
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	var sx unix.Statx_t
-	if unix.Fstat(fd, &st) != nil || unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &sx) != nil ||
-		uint64(st.Dev) != f.ID.Dev || st.Ino != f.ID.Ino || sx.Mnt_id != f.Mount {
-		f.Stale = true
+	return unix.Fstat(fd, &st) == nil && unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &sx) == nil &&
+		uint64(st.Dev) == f.ID.Dev && st.Ino == f.ID.Ino && sx.Mnt_id == f.Mount
+}
+
+// foreign reports whether the process's mount namespace has no mount of that
+// id.
+func (p Process) foreign(mount uint64) (bool, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/mountinfo")
+	if err != nil {
+		return false, err
 	}
-	return f, base, nil
+	id := strconv.FormatUint(mount, 10) + " "
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, id) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // link opens what a link of the process's proc directory leads to.

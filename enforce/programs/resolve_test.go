@@ -62,11 +62,13 @@ func peerMain(kind string) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Mount("proc", filepath.Join(root, "proc"), "proc", 0, ""); err != nil {
-			return fmt.Errorf("mount proc: %w", err)
-		}
-		if err := unix.Chroot("."); err != nil {
-			return err
+		if err := errors.Join(
+			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+			unix.Mount(root, root, "", unix.MS_BIND, ""),
+			unix.Mount("proc", filepath.Join(root, "proc"), "proc", 0, ""),
+			unix.Chdir(root), unix.PivotRoot(".", "."), unix.Unmount(".", unix.MNT_DETACH), unix.Chdir("/"),
+		); err != nil {
+			return fmt.Errorf("make a root: %w", err)
 		}
 	}
 	base := os.Getenv("EXEQ_PROGRAMS_BASE")
@@ -166,6 +168,12 @@ func startPeer(t *testing.T, kind string) peer {
 	cmd := exec.Command(exe)
 	cmd.Env = []string{peerEnv + "=" + kind, "EXEQ_PROGRAMS_BASE=" + base}
 	cmd.Dir, cmd.Stderr = root, os.Stderr
+	outside, err := os.Open(filepath.Join(root, "a/f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	cmd.ExtraFiles = []*os.File{outside} // descriptor 3
 	if kind == "namespaces" {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
@@ -221,8 +229,7 @@ func (p peer) compare(t *testing.T, q query) {
 		t.Errorf("%+v: resolved to %s {%d %d}, the process gets %+v", q, f.Path, f.ID.Dev, f.ID.Ino, want)
 		return
 	}
-	// In a chroot the process sees the path without the root.
-	if strings.HasPrefix(want.Path, "/") && !strings.HasSuffix(f.Path, strings.TrimSuffix(want.Path, "/")) {
+	if strings.HasPrefix(want.Path, "/") && f.Path != want.Path {
 		t.Errorf("%+v: path %s, the process sees %s", q, f.Path, want.Path)
 	}
 }
@@ -282,8 +289,36 @@ func TestNotTheSupervisorsOwn(t *testing.T) {
 	if !f.Process() {
 		t.Error("a file of proc is not known as one")
 	}
-	if want := fmt.Sprintf("/proc/%d/environ", p.PID); f.Path != want {
+	if want := fmt.Sprintf("/proc/%d/environ", p.PID); f.Path != want || f.Stale {
 		t.Errorf("path %s, want %s", f.Path, want)
+	}
+}
+
+// TestForeign: a descriptor from outside the process's mount namespace is known
+// as one, although its path leads to the same file inside.
+func TestForeign(t *testing.T) {
+	for kind, want := range map[string]bool{"plain": false, "namespaces": true} {
+		p := startPeer(t, kind)
+		for _, path := range []string{"", "/proc/self/fd/3"} {
+			f, err := p.Resolve(3, path, FollowLast)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Foreign != want || f.Stale != want {
+				t.Errorf("%s, %q: foreign is %v, stale %v", kind, path, f.Foreign, f.Stale)
+			}
+			f.Close()
+		}
+		for _, path := range []string{"f", "/proc/self/cwd/f", "/"} {
+			f, err := p.Resolve(unix.AT_FDCWD, path, FollowLast)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Foreign || f.Stale {
+				t.Errorf("%s, %q: foreign is %v, stale %v", kind, path, f.Foreign, f.Stale)
+			}
+			f.Close()
+		}
 	}
 }
 
