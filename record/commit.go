@@ -291,13 +291,12 @@ func (g *grouped) leaf(e *exeq.Entry) error {
 	if e.Leaf.Execution != "" {
 		execution, seq = e.Leaf.Execution, e.Leaf.Seq
 	}
-	if _, err := g.w.exec(sqlLeaf, row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes); err != nil {
-		return err
-	}
+	var opened any
 	if len(e.Disclosures) > 0 {
-		if _, err := g.w.exec(sqlDisclosure, row, encodeDisclosures(e.Disclosures)); err != nil {
-			return err
-		}
+		opened = encodeDisclosures(e.Disclosures)
+	}
+	if _, err := g.w.exec(sqlLeaf, row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes, opened); err != nil {
+		return err
 	}
 	g.hashes = append(g.hashes, exeq.LeafHash(e.Bytes))
 	switch e.Leaf.Kind {

@@ -131,8 +131,8 @@ type Decision struct {
 // Decisions calls f with every recorded decision behind a row whose
 // disclosures were not erased, in order, until f returns false.
 func (s *Store) Decisions(ctx context.Context, after int64, f func(*Decision) bool) error {
-	rows, err := s.read.QueryContext(ctx, `SELECT l.row, l.execution, l.kind, l.bytes, d.data FROM leaf l JOIN disclosure d ON d.row = l.row
-		WHERE l.row > ? AND l.kind IN ('permit', 'denial') ORDER BY l.row`, after)
+	rows, err := s.read.QueryContext(ctx, `SELECT l.row, l.execution, l.kind, l.bytes, l.opened FROM leaf l
+		WHERE l.row > ? AND l.opened IS NOT NULL AND l.kind IN ('permit', 'denial') ORDER BY l.row`, after)
 	if err != nil {
 		return explain("read decisions", err)
 	}
@@ -186,8 +186,8 @@ func (d *Decision) fill(leaf, data []byte) (bool, error) {
 }
 
 // EraseDisclosures erases what opens an execution's commitments, beyond
-// recovery from the store's files; the leaves stay. What it deletes is
-// overwritten in the pages, and the write-ahead log, which may hold older
+// recovery from the store's files; the leaves stay. What is freed
+// is overwritten in the pages, and the write-ahead log, which may hold older
 // copies, is emptied; where another process reads just then, the error says
 // so and a later call finishes it.
 func (s *Store) EraseDisclosures(ctx context.Context, execution string) error {
@@ -195,7 +195,7 @@ func (s *Store) EraseDisclosures(ctx context.Context, execution string) error {
 		if _, err := w.conn.ExecContext(ctx, `PRAGMA secure_delete=ON`); err != nil {
 			return err
 		}
-		_, err := w.conn.ExecContext(ctx, `DELETE FROM disclosure WHERE row IN (SELECT row FROM leaf WHERE execution = ?)`, execution)
+		_, err := w.conn.ExecContext(ctx, `UPDATE leaf SET opened = NULL WHERE execution = ?`, execution)
 		return err
 	})
 	if err != nil {

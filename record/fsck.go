@@ -104,8 +104,8 @@ func (f *checker) leaves() error {
 		return err
 	}
 	defer batches.Close()
-	rows, err := f.q.QueryContext(f.ctx, `SELECT l.row, l.id, l.kind, l.execution, l.seq, l.bytes, d.data
-		FROM leaf l LEFT JOIN disclosure d ON d.row = l.row ORDER BY l.row`)
+	rows, err := f.q.QueryContext(f.ctx, `SELECT l.row, l.id, l.kind, l.execution, l.seq, l.bytes, l.opened
+		FROM leaf l ORDER BY l.row`)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,6 @@ func opens(l *exeq.Leaf, data []byte) error {
 // strays looks for rows that belong to nothing.
 func (f *checker) strays() error {
 	for _, c := range []struct{ what, query string }{
-		{"a disclosure belongs to no leaf", `SELECT count(*) FROM disclosure WHERE row NOT IN (SELECT row FROM leaf)`},
 		{"a burnt permit is not on record", `SELECT count(*) FROM burn WHERE permit NOT IN (SELECT execution FROM leaf WHERE kind = 'permit')
 			AND EXISTS (SELECT 1 FROM leaf WHERE kind = 'permit')`},
 	} {

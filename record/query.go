@@ -20,8 +20,8 @@ type Stored struct {
 	Promise exeq.Promise
 }
 
-const selectLeaf = `SELECT l.row, l.bytes, d.data, p.idx + l.row - p.row
-	FROM leaf l LEFT JOIN disclosure d ON d.row = l.row
+const selectLeaf = `SELECT l.row, l.bytes, l.opened, p.idx + l.row - p.row
+	FROM leaf l
 	LEFT JOIN placed p ON p.row = (SELECT max(q.row) FROM placed q WHERE q.row <= l.row) AND l.row < p.row + p.n `
 
 func (s *Store) leaves(ctx context.Context, where string, args ...any) ([]Stored, error) {

@@ -45,15 +45,11 @@ CREATE TABLE leaf (
 	kind      TEXT NOT NULL,
 	execution TEXT,
 	seq       INTEGER,
-	bytes     BLOB NOT NULL
+	bytes     BLOB NOT NULL,
+	opened    BLOB -- what opens its commitments, NULL when there is none or it was erased
 );
 CREATE UNIQUE INDEX chain ON leaf (execution, seq) WHERE execution IS NOT NULL;
 CREATE INDEX foundation ON leaf (row) WHERE kind IN ('key', 'policy');
-CREATE INDEX first ON leaf (row) WHERE seq = 0 AND kind IN ('permit', 'denial');
-CREATE TABLE disclosure (
-	row  INTEGER PRIMARY KEY, -- of the leaf
-	data BLOB NOT NULL
-);
 CREATE TABLE placed (
 	row INTEGER PRIMARY KEY, -- n rows from here stand in the log from idx on
 	n   INTEGER NOT NULL,

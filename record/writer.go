@@ -15,6 +15,7 @@ type writer struct {
 	conn *sql.Conn
 
 	stmts map[string]*sql.Stmt // by their text, prepared when first used
+	txs   int                  // that were begun
 }
 
 func openWriter(ctx context.Context, path string) (*writer, error) {
@@ -73,8 +74,7 @@ const (
 	sqlLastRow    = `SELECT coalesce(max(row), 0) FROM leaf`
 	sqlOldest     = `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`
 	sqlBatch      = `INSERT INTO batch VALUES (?, ?, ?, ?)`
-	sqlLeaf       = `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?)`
-	sqlDisclosure = `INSERT INTO disclosure VALUES (?, ?)`
+	sqlLeaf       = `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?)`
 	sqlBurn       = `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`
 	sqlOwn        = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
 	sqlDisown     = `DELETE FROM owner WHERE execution = ?`
@@ -111,9 +111,18 @@ func (w *writer) scan(query string, args []any, to ...any) error {
 	return s.QueryRow(args...).Scan(to...)
 }
 
+// busyAfter is the number of transactions after which a process is a busy one:
+// its write-ahead log may grow to 16 MiB before it is moved into the database.
+const busyAfter = 100
+
 // tx runs f in one durable transaction. An error says that it was rolled back
 // or, when COMMIT itself failed, that nobody knows.
 func (w *writer) tx(f func(*state) error) error {
+	if w.txs++; w.txs == busyAfter {
+		if _, err := w.conn.ExecContext(context.Background(), `PRAGMA wal_autocheckpoint=4000`); err != nil {
+			return err
+		}
+	}
 	if _, err := w.exec(sqlBegin); err != nil {
 		return err
 	}
