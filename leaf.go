@@ -172,20 +172,24 @@ func MerkleRoot(leaves []Digest) Digest {
 
 // ParseLeaf reads a leaf strictly and insists on its canonical spelling.
 func ParseLeaf(b []byte) (*Leaf, error) {
-	var head struct {
-		Version int  `json:"v"`
-		Kind    Kind `json:"kind"`
-	}
 	if len(b) > MaxLeafBytes {
 		return nil, fmt.Errorf("leaf: %d bytes are over the limit of %d", len(b), MaxLeafBytes)
 	}
-	if err := json.Unmarshal(b, &head); err == nil {
-		if _, known := kinds[head.Kind]; head.Version != 1 || !known {
-			return nil, fmt.Errorf("leaf: %w: kind %.40q version %d", ErrCannotTell, head.Kind, head.Version)
+	var l Leaf
+	err := canon.Decode(b, &l, canon.Limits{Bytes: MaxLeafBytes, Depth: 8})
+	if err != nil { // a later version may have members unknown here
+		var head struct {
+			Version int  `json:"v"`
+			Kind    Kind `json:"kind"`
+		}
+		if json.Unmarshal(b, &head) == nil {
+			l.Version, l.Kind = head.Version, head.Kind
 		}
 	}
-	var l Leaf
-	if err := canon.Decode(b, &l, canon.Limits{Bytes: MaxLeafBytes, Depth: 8}); err != nil {
+	if _, known := kinds[l.Kind]; (l.Version != 1 || !known) && (err == nil || l.Kind != "") {
+		return nil, fmt.Errorf("leaf: %w: kind %.40q version %d", ErrCannotTell, l.Kind, l.Version)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("leaf: %w", err)
 	}
 	again, err := canon.Marshal(&l)

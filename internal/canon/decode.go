@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -33,13 +34,12 @@ func Decode(data []byte, v any, lim Limits) error {
 	if err := checkSurrogates(data); err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	if err := walk(d, reflect.TypeOf(v).Elem(), "", lim.Depth); err != nil {
+	if err := syntax(data); err != nil {
 		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("there is more behind the JSON value")
+	w := walker{data: data}
+	if err := w.value(reflect.TypeOf(v).Elem(), nil, lim.Depth); err != nil {
+		return err
 	}
 	u := json.NewDecoder(bytes.NewReader(data))
 	u.UseNumber()
@@ -64,19 +64,72 @@ var (
 	jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
 )
 
-// walk reads one value by tokens and compares its shape with t; t is nil where
-// the target takes anything.
-func walk(d *json.Decoder, t reflect.Type, path string, depth int) error {
-	tok, err := d.Token()
-	if err != nil {
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("the JSON ends early")
-		}
-		return fmt.Errorf("%s: %w", orRoot(path), err)
+// syntax refuses what is not exactly one JSON value.
+func syntax(data []byte) error {
+	if json.Valid(data) {
+		return nil
 	}
-	if tok == nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	var any json.RawMessage
+	err := d.Decode(&any)
+	switch {
+	case err == nil:
+		return errors.New("there is more behind the JSON value")
+	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("document: the JSON ends early")
+	}
+	return fmt.Errorf("document: %w at byte %d", err, d.InputOffset())
+}
+
+// walker compares the shape of one valid JSON text with a Go type.
+type walker struct {
+	data []byte
+	pos  int
+}
+
+// at is a member or element within its parents, spelled out only in an error.
+type at struct {
+	in    *at
+	key   string
+	index int // where key is empty and in an array
+	array bool
+}
+
+func (a *at) String() string {
+	if a == nil {
+		return ""
+	}
+	in := a.in.String()
+	switch {
+	case a.array:
+		return in + "[" + strconv.Itoa(a.index) + "]"
+	case in == "":
+		return a.key
+	}
+	return in + "." + a.key
+}
+
+func (a *at) refuse(why string) error { return fmt.Errorf("%s: %s", orRoot(a.String()), why) }
+
+// next skips white space and gives the byte at which a token begins.
+func (w *walker) next() byte {
+	for {
+		switch c := w.data[w.pos]; c {
+		case ' ', '\t', '\n', '\r':
+			w.pos++
+		default:
+			return c
+		}
+	}
+}
+
+// value reads one value; t is nil where the target takes anything.
+func (w *walker) value(t reflect.Type, path *at, depth int) error {
+	c := w.next()
+	if c == 'n' {
+		w.pos += len("null")
 		if t != nil && t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface && t != rawMessage {
-			return fmt.Errorf("%s: null is not allowed here", orRoot(path))
+			return path.refuse("null is not allowed here")
 		}
 		return nil
 	}
@@ -86,94 +139,163 @@ func walk(d *json.Decoder, t reflect.Type, path string, depth int) error {
 	if t != nil && (t.Kind() == reflect.Interface || t == rawMessage) {
 		t = nil
 	}
-	delim, ok := tok.(json.Delim)
-	if !ok {
-		return nil // a scalar: encoding/json compares its type
+	if c != '[' && c != '{' { // a scalar: encoding/json compares its type
+		w.scalar(c)
+		return nil
 	}
 	if depth == 0 {
-		return fmt.Errorf("%s: nested too deeply", orRoot(path))
+		return path.refuse("nested too deeply")
 	}
 	if t != nil && (reflect.PointerTo(t).Implements(textUnmarshaler) || reflect.PointerTo(t).Implements(jsonUnmarshaler)) {
-		return fmt.Errorf("%s: want a string, found an object or array", orRoot(path))
+		return path.refuse("want a string, found an object or array")
 	}
-	if delim == '[' {
-		return walkArray(d, t, path, depth)
+	w.pos++
+	if c == '[' {
+		return w.array(t, path, depth)
 	}
-	return walkObject(d, t, path, depth)
+	return w.object(t, path, depth)
 }
 
-func walkArray(d *json.Decoder, t reflect.Type, path string, depth int) error {
+// scalar skips a string, number, true or false.
+func (w *walker) scalar(c byte) {
+	if c == '"' {
+		w.string()
+		return
+	}
+	for w.pos < len(w.data) {
+		switch w.data[w.pos] {
+		case ',', ']', '}', ' ', '\t', '\n', '\r':
+			return
+		}
+		w.pos++
+	}
+}
+
+// string reads a string with its quotes and tells whether it has escapes.
+func (w *walker) string() (raw []byte, escaped bool) {
+	start := w.pos
+	for w.pos++; ; w.pos++ {
+		switch w.data[w.pos] {
+		case '\\':
+			escaped = true
+			w.pos++
+		case '"':
+			w.pos++
+			return w.data[start:w.pos], escaped
+		}
+	}
+}
+
+func (w *walker) array(t reflect.Type, path *at, depth int) error {
 	var elem reflect.Type
 	if t != nil {
 		if t.Kind() != reflect.Slice && t.Kind() != reflect.Array {
-			return fmt.Errorf("%s: an array does not fit here", orRoot(path))
+			return path.refuse("an array does not fit here")
 		}
 		elem = t.Elem()
 	}
-	for i := 0; d.More(); i++ {
-		if err := walk(d, elem, path+"["+strconv.Itoa(i)+"]", depth-1); err != nil {
+	here := at{in: path, array: true}
+	for ; ; here.index++ {
+		switch w.next() {
+		case ']':
+			w.pos++
+			return nil
+		case ',':
+			w.pos++
+		}
+		if err := w.value(elem, &here, depth-1); err != nil {
 			return err
 		}
 	}
-	return closing(d, path)
 }
 
-func walkObject(d *json.Decoder, t reflect.Type, path string, depth int) error {
-	var members map[string]reflect.Type
+func (w *walker) object(t reflect.Type, path *at, depth int) error {
+	var members []field
 	var elem reflect.Type
+	known := false
 	if t != nil {
 		switch t.Kind() {
 		case reflect.Struct:
-			fs := fieldsOf(t)
-			members = make(map[string]reflect.Type, len(fs))
-			for _, f := range fs {
-				members[f.name] = f.typ
-			}
+			members, known = fieldsOf(t), true
 		case reflect.Map:
 			elem = t.Elem()
 		default:
-			return fmt.Errorf("%s: an object does not fit here", orRoot(path))
+			return path.refuse("an object does not fit here")
 		}
 	}
-	seen := make(map[string]bool)
-	for d.More() {
-		k, err := d.Token()
+	var seen names
+	for {
+		switch w.next() {
+		case '}':
+			w.pos++
+			return nil
+		case ',':
+			w.pos++
+			w.next()
+		}
+		key, err := w.key()
 		if err != nil {
-			return fmt.Errorf("%s: %w", orRoot(path), err)
+			return path.refuse(err.Error())
 		}
-		key, ok := k.(string)
-		if !ok {
-			return fmt.Errorf("%s: a member name is not a string", orRoot(path))
+		here := at{in: path, key: key}
+		if !seen.add(key) {
+			return here.refuse("duplicate member")
 		}
-		at := key
-		if path != "" {
-			at = path + "." + key
-		}
-		if seen[key] {
-			return fmt.Errorf("%s: duplicate member", short(at))
-		}
-		seen[key] = true
 		sub := elem
-		if members != nil {
-			if sub, ok = members[key]; !ok {
-				return fmt.Errorf("%s: unknown member", short(at))
+		if known {
+			i := slices.IndexFunc(members, func(f field) bool { return f.name == key })
+			if i < 0 {
+				return here.refuse("unknown member")
 			}
+			sub = members[i].typ
 		}
-		if err := walk(d, sub, at, depth-1); err != nil {
+		w.next()
+		w.pos++ // the colon
+		if err := w.value(sub, &here, depth-1); err != nil {
 			return err
 		}
 	}
-	return closing(d, path)
 }
 
-func closing(d *json.Decoder, path string) error {
-	if _, err := d.Token(); err != nil {
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("the JSON ends early")
-		}
-		return fmt.Errorf("%s: %w", orRoot(path), err)
+func (w *walker) key() (string, error) {
+	raw, escaped := w.string()
+	if !escaped {
+		return string(raw[1 : len(raw)-1]), nil
 	}
-	return nil
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+// names are the members of one object that were seen.
+type names struct {
+	few  [16]string
+	n    int
+	many map[string]bool
+}
+
+// add reports whether the name is new.
+func (s *names) add(name string) bool {
+	if s.many != nil {
+		if s.many[name] {
+			return false
+		}
+		s.many[name] = true
+		return true
+	}
+	if slices.Contains(s.few[:s.n], name) {
+		return false
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = name
+		s.n++
+		return true
+	}
+	s.many = map[string]bool{name: true}
+	for _, have := range s.few {
+		s.many[have] = true
+	}
+	return true
 }
 
 func orRoot(path string) string {
