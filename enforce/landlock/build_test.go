@@ -88,6 +88,9 @@ func TestNothingIsWrittenInPseudoFileSystems(t *testing.T) {
 		t.Errorf("the report does not say that / itself is narrowed: %+v", rep.Narrowed)
 	}
 
+	if rep = under(t, rights(both("/", all), both("/proc", read)), Options{}, func() {}); len(rep.Masks) != 1 || rep.Masks[0].Over != Exec {
+		t.Errorf("masks %+v: what is never granted needs none", rep.Masks)
+	}
 	rep = under(t, rights(both("/", read), both("/proc", all), both("/proc/self", all)), Options{}, func() {
 		if err := open(switches[0]); err != unix.EACCES {
 			t.Errorf("open %s for writing: %v, want EACCES", switches[0], err)

@@ -174,7 +174,7 @@ func startPeer(t *testing.T, kind string) peer {
 	}
 	defer outside.Close()
 	cmd.ExtraFiles = []*os.File{outside} // descriptor 3
-	if kind == "namespaces" {
+	if kind != "plain" {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -235,7 +235,7 @@ func (p peer) compare(t *testing.T, q query) {
 }
 
 func TestResolveAsTheProcess(t *testing.T) {
-	for _, kind := range []string{"plain", "namespaces"} {
+	for _, kind := range []string{"plain", "pid namespace", "namespaces"} {
 		t.Run(kind, func(t *testing.T) {
 			p := startPeer(t, kind)
 			cwd := func(path string) query { return query{unix.AT_FDCWD, path, FollowLast} }
@@ -297,7 +297,7 @@ func TestNotTheSupervisorsOwn(t *testing.T) {
 // TestForeign: a descriptor from outside the process's mount namespace is known
 // as one, although its path leads to the same file inside.
 func TestForeign(t *testing.T) {
-	for kind, want := range map[string]bool{"plain": false, "namespaces": true} {
+	for kind, want := range map[string]bool{"plain": false, "pid namespace": true, "namespaces": true} {
 		p := startPeer(t, kind)
 		for _, path := range []string{"", "/proc/self/fd/3"} {
 			f, err := p.Resolve(3, path, FollowLast)
