@@ -5,6 +5,7 @@ package enforce
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -19,6 +20,7 @@ import (
 // on noexec mounts.
 type binds struct {
 	agent *spawn.Agent
+	who   identity
 	runs  func(programs.Identity) bool // whether a process inside executes the file
 	// Descriptors of the agent: the store, the directory where mounts of
 	// removed programs go, the place in it, and the detached mount of the
@@ -58,6 +60,9 @@ func (b *binds) Approve(p programs.Process, f *programs.File, c *programs.Copy) 
 			return nil
 		}
 	}
+	if err := b.open(f, c); err != nil {
+		return err
+	}
 	name := c.Digest.String()
 	if err := b.agent.Run(func(l *spawn.List) {
 		m := mounter{l: l}
@@ -89,6 +94,23 @@ func (b *binds) Approve(p programs.Process, f *programs.File, c *programs.Copy) 
 	b.byID[id] = bound{f.Path}
 	b.count.Add(1)
 	return nil
+}
+
+// open lets the execution's user at the copy as at the original. Where the
+// supervisor is another user the copy's owner is another too.
+func (b *binds) open(f *programs.File, c *programs.Copy) error {
+	if !b.who.change {
+		return nil
+	}
+	mode := uint32(0o111)
+	if b.who.may(f, unix.R_OK) {
+		mode |= 0o444
+	}
+	st, err := c.File.Stat()
+	if err != nil || uint32(st.Mode().Perm())&mode == mode {
+		return err
+	}
+	return c.File.Chmod(st.Mode().Perm() | os.FileMode(mode))
 }
 
 // Executable implements approver.

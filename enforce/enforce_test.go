@@ -103,6 +103,11 @@ func newBox(t *testing.T) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, d := range []string{dir, filepath.Dir(dir)} { // another uid may run inside
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	work := filepath.Join(dir, "work")
 	for _, d := range []string{work, filepath.Join(dir, "tmp")} {
 		if err := os.Mkdir(d, 0o755); err != nil {

@@ -224,7 +224,7 @@ func spawnMany(rounds int, p unsafe.Pointer) error {
 	argv := []uintptr{uintptr(p), 0}
 	envv := []uintptr{0}
 	for range rounds {
-		pid, _, errno := unix.RawSyscall(unix.SYS_FORK, 0, 0, 0)
+		pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 		if errno != 0 {
 			return errno
 		}
@@ -273,18 +273,18 @@ func forkMany(a []string) error {
 		return err
 	}
 	for range n {
-		pid, _, errno := unix.RawSyscall(unix.SYS_FORK, 0, 0, 0)
+		pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 		if errno != 0 {
 			return errno
 		}
 		if pid == 0 {
 			unix.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
-			grandchild, _, _ := unix.RawSyscall(unix.SYS_FORK, 0, 0, 0)
+			grandchild, _, _ := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 			if grandchild != 0 {
 				unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 			}
 			for {
-				unix.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+				unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 			}
 		}
 		var ws unix.WaitStatus

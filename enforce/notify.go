@@ -89,7 +89,8 @@ type notifier struct {
 	rights   *exeq.Rights
 	store    *programs.Store
 	approver approver
-	labels   *labels // nil where no read is labelled
+	who      identity // whom the execution runs as
+	labels   *labels  // nil where no read is labelled
 	sockets  *socketTable
 	decided  ledger
 	log      *slog.Logger

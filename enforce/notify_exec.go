@@ -63,7 +63,7 @@ func (n *notifier) exec(q *notification, dirfd int, path, argv uint64, flags int
 // runnable gives the errno for what the kernel would not execute anyway. It
 // answers itself, so that nothing else can stand there a moment later.
 func (n *notifier) runnable(f *programs.File) unix.Errno {
-	if !f.Regular() || f.ID.Mode&0o111 == 0 {
+	if !f.Regular() || f.ID.Mode&0o111 == 0 || !n.who.may(f, unix.X_OK) {
 		return unix.EACCES
 	}
 	return 0

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/enforce/spawn"
 )
 
@@ -36,8 +38,8 @@ type Enforcer struct {
 // identity is what the execution runs as.
 type identity struct {
 	uid, gid int
-	groups   []int // only where change
-	change   bool  // the supervisor is root and this is somebody else
+	groups   []int
+	change   bool // the supervisor is root and this is somebody else
 }
 
 // namespaces of the agent; init adds a pid namespace.
@@ -106,7 +108,9 @@ func prepareList(g *spawn.Agent, l *spawn.List) {
 func identify(workspace string) (identity, error) {
 	who := identity{uid: os.Geteuid(), gid: os.Getegid()}
 	if who.uid != 0 {
-		return who, nil
+		groups, err := os.Getgroups()
+		who.groups = groups
+		return who, err
 	}
 	if workspace == "" {
 		workspace = "."
@@ -132,6 +136,24 @@ func identify(workspace string) (identity, error) {
 		}
 	}
 	return who, nil
+}
+
+// may reports whether the user's permissions on a file include want (R_OK,
+// X_OK). The kernel will ask that of a copy only, and access itself answers no
+// on every noexec mount.
+func (who identity) may(f *programs.File, want uint32) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.FD(), &st); err != nil {
+		return false
+	}
+	bits := st.Mode & 7
+	switch {
+	case int(st.Uid) == who.uid:
+		bits = st.Mode >> 6 & 7
+	case int(st.Gid) == who.gid, slices.Contains(who.groups, int(st.Gid)):
+		bits = st.Mode >> 3 & 7
+	}
+	return bits&want == want
 }
 
 // mapUsers maps an ordinary user to itself and nobody else, and for root every

@@ -48,10 +48,10 @@ type running struct {
 
 func newRunning(s *launching, store *programs.Store) *running {
 	r := &running{launching: s, store: store, initFD: -1, procFD: -1, commandFD: -1, stops: make(chan bool), gone: make(chan struct{})}
-	r.binds = &binds{agent: s.agent, byID: map[uint64]bound{}, exec: -1, runs: r.runs}
+	r.binds = &binds{agent: s.agent, who: s.who, byID: map[uint64]bound{}, exec: -1, runs: r.runs}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.notify = &notifier{
-		fd: -1, gate: s.launch.Gate, rights: s.launch.Rights, store: store, approver: r.binds,
+		fd: -1, gate: s.launch.Gate, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
 		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, formats: map[programs.Identity]bool{},
 	}
