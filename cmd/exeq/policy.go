@@ -4,6 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/standalone"
@@ -40,7 +42,12 @@ func policyCheck(_ context.Context, c *call) int {
 		if err != nil {
 			return c.fail(err)
 		}
-		problems = append(problems, policy.Check(src)...)
+		for _, p := range policy.Check(src) {
+			if !strings.HasSuffix(path, ".cedar") {
+				p.File = filepath.Join(path, p.File)
+			}
+			problems = append(problems, p)
+		}
 	}
 	if asJSON {
 		printJSON(c.stdout, problems)
