@@ -40,6 +40,9 @@ const (
 	MaxTickActivities = 4096
 	// MaxProgramBytes bounds a program that is copied into the noexec store.
 	MaxProgramBytes = 2 << 30
+	// MaxStoreBytes bounds the copies that stay in the noexec store between
+	// executions; the oldest go first.
+	MaxStoreBytes = 4 << 30
 	// MaxProxyHeadBytes bounds a request head or a TLS ClientHello that the
 	// egress proxy reads, MaxProxyHeaders the fields of a head, MaxProxyConns
 	// the connections that one execution holds to the proxy at once.
