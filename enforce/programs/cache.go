@@ -49,9 +49,9 @@ func (s *Store) remember(id Identity, d exeq.Digest) {
 	s.changed = true
 }
 
-// lock is held while a file is read, so that of many first executions of a
-// large program one reads it.
-func (s *Store) lock(id Identity) *sync.Mutex {
+// reading gives the lock that is held while a file is read, so that of many
+// first executions of a large program one reads it.
+func (s *Store) reading(id Identity) *sync.Mutex {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := inode{id.Dev, id.Ino}

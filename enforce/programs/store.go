@@ -23,6 +23,7 @@ import (
 type Store struct {
 	dir   string
 	dirfd *os.File
+	lock  *os.File // held shared: nobody prunes while a store is open
 	now   func() time.Time
 
 	mu       sync.Mutex
@@ -54,7 +55,11 @@ func OpenStore(dir string) (*Store, error) {
 		return nil, fmt.Errorf("programs: store %s: %w", dir, err)
 	}
 	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir), now: time.Now, cache: map[inode]entry{}, inflight: map[inode]*sync.Mutex{}}
-	if err := s.check(); err != nil {
+	err = s.check()
+	if err == nil {
+		err = s.open()
+	}
+	if err != nil {
 		s.dirfd.Close()
 		return nil, err
 	}
@@ -83,14 +88,14 @@ func (s *Store) check() error {
 // Close saves the digests. Copies that it gave out stay open.
 func (s *Store) Close() error {
 	err := s.saveCache()
-	return errors.Join(err, s.dirfd.Close())
+	return errors.Join(err, s.lock.Close(), s.dirfd.Close())
 }
 
 // Digest gives the SHA-256 of f's bytes, from the cache if f's identity is in
 // it and was settled when they were read. Unless the file cannot be written by
 // anybody, it says what the file held a moment ago: run a copy (Put), not it.
 func (s *Store) Digest(f *File) (exeq.Digest, error) {
-	lock := s.lock(f.ID)
+	lock := s.reading(f.ID)
 	lock.Lock()
 	defer lock.Unlock()
 	return s.digest(f)
@@ -115,7 +120,7 @@ func (s *Store) digest(f *File) (exeq.Digest, error) {
 // Put copies f into the store and gives the copy. If f's identity and its copy
 // are known nothing is read.
 func (s *Store) Put(f *File) (*Copy, error) {
-	lock := s.lock(f.ID)
+	lock := s.reading(f.ID)
 	lock.Lock()
 	defer lock.Unlock()
 	if d, ok := s.cached(f.ID); ok {
