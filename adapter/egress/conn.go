@@ -239,6 +239,11 @@ func (s *session) forward(f *flow, req *http.Request) bool {
 		out.URL.Opaque = "*" // RFC 9112, 3.2.4
 	}
 	stripHop(out.Header)
+	upgrade := wantsWebSocket(req)
+	if upgrade {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header.Set("Upgrade", "websocket")
+	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = nil // not Go's own
 	}
@@ -267,7 +272,11 @@ func (s *session) forward(f *flow, req *http.Request) bool {
 	if resp.StatusCode < 200 {
 		body.abandon()
 		stopWatch()
-		s.refuse(failed(http.StatusBadGateway, "http_protocol_error", "%s switched protocols unasked", f.to), req.Method)
+		if upgrade {
+			s.splice(f, resp)
+		} else {
+			s.refuse(failed(http.StatusBadGateway, "http_protocol_error", "%s switched protocols unasked", f.to), req.Method)
+		}
 		return false
 	}
 	keep := !req.Close && req.ProtoAtLeast(1, 1)

@@ -192,7 +192,7 @@ func (t *tunnel) hello() (int, error) {
 		if err != nil {
 			return 0, denied("tls_protocol_error", "tunnel to "+t.f.to.String()+" refused: "+err.Error())
 		}
-		if false {
+		if name != "" && name != t.f.to.host {
 			return 0, denied("http_request_denied", "tunnel to "+t.f.to.String()+" refused: its TLS ClientHello names "+name+" (domain fronting)")
 		}
 		return n, nil
