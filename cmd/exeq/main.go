@@ -41,6 +41,7 @@ func commands() []command {
 		{"revoke", "[flags] ID", "end an execution now", revoke},
 		{"policy", "check|test|replay|diff …", "work on policy", policyCommand},
 		{"learn", "[flags] -- COMMAND [ARG…]", "write the policy that a command needs", learn},
+		{"doctor", "[flags]", "say what this machine can enforce", doctor},
 		{"init", "[flags]", "create keys, log and starter policy", initialise},
 		{"trust", "export [flags]", "write the trust file of this installation", trust},
 		{"drain", "", "", drain}, // left behind by run; not for people
