@@ -67,19 +67,19 @@ func (w *writer) create(ctx context.Context) error {
 
 // The statements of the committer.
 const (
-	sqlBegin      = `BEGIN IMMEDIATE`
-	sqlCommit     = `COMMIT`
-	sqlRollback   = `ROLLBACK`
-	sqlSetState   = `UPDATE state SET latest = ?, covered = ?, size = ?, sum = ? WHERE one = 1`
-	sqlLastRow    = `SELECT coalesce(max(row), 0) FROM leaf`
-	sqlOldest     = `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`
-	sqlBatch      = `INSERT INTO batch VALUES (?, ?, ?, ?)`
-	sqlLeaf       = `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?)`
-	sqlBurn       = `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`
-	sqlOwn        = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
-	sqlDisown     = `DELETE FROM owner WHERE execution = ?`
-	sqlPlace      = `INSERT OR REPLACE INTO placed VALUES (?, ?, ?)`
-	sqlBlob       = `INSERT OR REPLACE INTO blob VALUES (?, ?, ?)`
+	sqlBegin    = `BEGIN IMMEDIATE`
+	sqlCommit   = `COMMIT`
+	sqlRollback = `ROLLBACK`
+	sqlSetState = `UPDATE state SET latest = ?, covered = ?, size = ?, sum = ? WHERE one = 1`
+	sqlLastRow  = `SELECT coalesce(max(row), 0) FROM leaf`
+	sqlOldest   = `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`
+	sqlBatch    = `INSERT INTO batch VALUES (?, ?, ?, ?)`
+	sqlLeaf     = `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?)`
+	sqlBurn     = `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`
+	sqlOwn      = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
+	sqlDisown   = `DELETE FROM owner WHERE execution = ?`
+	sqlPlace    = `INSERT OR REPLACE INTO placed VALUES (?, ?, ?)`
+	sqlBlob     = `INSERT OR REPLACE INTO blob VALUES (?, ?, ?)`
 )
 
 // stmt prepares a statement once: most runs need few of them.
