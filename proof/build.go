@@ -84,6 +84,9 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 		}
 		return strings.Compare(x.Field, y.Field)
 	})
+	if !slices.ContainsFunc(p.Disclosures, func(d exeq.Disclosure) bool { return d.Field == fieldPermit }) {
+		p.Consistency = nil // it starts at the checkpoint that the permit names
+	}
 	if m.Source != nil && s.takes(DiscloseSource) {
 		p.Source = m.Source
 	}

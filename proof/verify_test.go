@@ -31,5 +31,5 @@ func TestGenuine(t *testing.T) {
 	if r.Verdict != proof.Valid {
 		t.Fatalf("a genuine proof is %s:\n%s", r.Verdict, r.Text())
 	}
-	t.Log("\n"+r.Text())
+	t.Log("\n" + r.Text())
 }
