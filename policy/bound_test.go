@@ -211,3 +211,35 @@ func TestObligationsNarrow(t *testing.T) {
 		t.Error("an unknown obligation was passed over")
 	}
 }
+
+// A labelled read may depend on the session: the rights hold the path open with
+// its label, whatever the session is now, and each use is decided.
+func TestLabelledReadIsNotStatic(t *testing.T) {
+	s := mustLoad(t, cedarSource(`
+@id("pii") @label("pii") permit(principal, action == Exeq::Action::"read", resource in Exeq::Path::"/srv/pii") when { context.session.connects == 0 };
+@id("srv") permit(principal, action == Exeq::Action::"read", resource in Exeq::Path::"/srv");
+@id("never") forbid(principal, action == Exeq::Action::"read", resource in Exeq::Path::"/srv/pii/keys");`))
+	in := testInputs()
+	in.Session.Connects = 1
+	rights, err := s.Compile(context.Background(), testRequest(exeq.ActionRun, "/bin/sh"), in, exeq.Decision{Verdict: exeq.Allow, PolicySet: s.digest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]exeq.Access{
+		"/srv/x":         {Read: true},
+		"/srv/pii/a":     {Read: true, Labels: []string{"pii"}},
+		"/srv/pii/keys/": {},
+		"/etc/x":         {},
+	} {
+		if got := rights.Lookup(strings.TrimSuffix(p, "/")); !sameAccess(got, want) {
+			t.Errorf("%s: %+v, want %+v", p, got, want)
+		}
+	}
+	r := testRequest(exeq.ActionRead, "/srv/pii/a")
+	if d := decide(t, s, r, in); d.Static || len(d.Labels) != 0 {
+		t.Errorf("after a connection: %+v", d)
+	}
+	if d := decide(t, s, r, testInputs()); d.Static || !slices.Equal(d.Labels, []string{"pii"}) {
+		t.Errorf("before: %+v", d)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/exeq/exeq"
@@ -18,8 +19,8 @@ func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
 		return fmt.Sprintf("policy %s could not be evaluated, and any doubt denies", quoteAll(d.Policies))
 	case byForbid:
 		r := firstFinal(o.forbids)
-		return fmt.Sprintf("policy %s (%s:%d) forbids it; to allow it add there: unless { %s }",
-			quoteAll(d.Policies), r.file, r.line, q.exactly())
+		return "policy " + quoteAll(d.Policies) + " (" + r.file + ":" + strconv.Itoa(r.line) +
+			") forbids it; to allow it add there: unless { " + q.exactly() + " }"
 	case byNothing:
 		return "no policy permits it; to allow it add: " + q.permitLine()
 	case byObligation:
@@ -43,11 +44,7 @@ func firstFinal(forbids []*rule) *rule {
 }
 
 func quoteAll(ids []string) string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = `"` + id + `"`
-	}
-	return strings.Join(out, ", ")
+	return `"` + strings.Join(ids, `", "`) + `"`
 }
 
 // written gives the resource the way a policy should name it: relative to
@@ -58,12 +55,12 @@ func (q *query) written() string {
 		return q.resource.String()
 	}
 	c := &q.request.Context
-	for _, at := range []struct{ name, dir string }{{"Workspace", c.Workspace}, {"Tmp", c.Tmp}, {"Home", c.Home}} {
+	for _, at := range [...]struct{ name, dir string }{{"Workspace", c.Workspace}, {"Tmp", c.Tmp}, {"Home", c.Home}} {
 		if rel, ok := relative(at.dir, id); ok && at.dir != "/" {
-			return fmt.Sprintf("Exeq::%s::%s", at.name, cedarString(rel))
+			return namespace + at.name + "::" + cedarString(rel)
 		}
 	}
-	return "Exeq::Path::" + cedarString(id)
+	return namespace + "Path::" + cedarString(id)
 }
 
 // exactly is the condition that singles this resource out.
@@ -76,8 +73,7 @@ func (q *query) exactly() string {
 
 // permitLine is the whole policy that would permit exactly this.
 func (q *query) permitLine() string {
-	return fmt.Sprintf(`@id("%s-%s") permit(principal, action == %s, %s);`,
-		q.action.name, q.slug(), q.action.uid, q.exactly())
+	return `@id("` + q.action.name + "-" + q.slug() + `") permit(principal, action == ` + q.action.text + ", " + q.exactly() + ");"
 }
 
 // slug makes the resource's last part usable in an id.
@@ -86,20 +82,25 @@ func (q *query) slug() string {
 	if q.action.class != classEndpoint {
 		id = id[strings.LastIndexByte(id, '/')+1:]
 	}
-	s := strings.Trim(strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
+	out := make([]byte, 0, 40)
+	for _, c := range []byte(id[:min(len(id), cap(out))]) {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_':
+		case c >= 'A' && c <= 'Z':
+			c += 'a' - 'A'
+		default:
+			c = '-'
 		}
-		if r >= 'A' && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return '-'
-	}, id), "-")
-	return s[:min(len(s), 40)]
+		out = append(out, c)
+	}
+	return strings.Trim(string(out), "-")
 }
 
 // cedarString quotes text that EncodeBytes has made printable.
 func cedarString(s string) string {
+	if !strings.ContainsAny(s, `\"`) {
+		return `"` + s + `"`
+	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // build makes a set of a source and lists every problem; the set is usable
-// only if there is none (warnings aside).
+// only if there is none.
 func build(src *Source) (*Set, []Problem) {
 	s := &Set{source: src, settings: &Settings{floor: exeq.TierNested}, directory: &directory{}}
 	digest, err := src.Digest()

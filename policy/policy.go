@@ -13,8 +13,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cedar-policy/cedar-go/types"
 
@@ -41,7 +41,7 @@ var _ exeq.Decider = (*Set)(nil)
 // that lists every problem; a set with any problem never becomes active.
 func Load(src *Source) (*Set, error) {
 	s, problems := build(src)
-	if slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning }) {
+	if len(problems) > 0 {
 		return nil, &CheckError{problems}
 	}
 	s.index, s.named = buildIndex(s.rules), namedPlaces(s.rules)
@@ -58,7 +58,7 @@ func LoadDir(path string) (*Set, error) {
 }
 
 // Check lists every problem of a source, sorted by file and line. Load
-// succeeds if none is there but warnings.
+// succeeds if there is none.
 func Check(src *Source) []Problem {
 	_, problems := build(src)
 	return problems
@@ -91,8 +91,12 @@ func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (exeq.Decision
 		denied.Reason = "no policy set is loaded"
 		return denied, nil
 	}
-	q, err := s.newQuery(r, in)
-	if err != nil {
+	q := queries.Get().(*query)
+	defer func() {
+		*q = query{}
+		queries.Put(q)
+	}()
+	if err := q.start(s, r, in); err != nil {
 		denied.Reason = err.Error()
 		return denied, nil
 	}
@@ -102,6 +106,9 @@ func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (exeq.Decision
 	}
 	return d, nil
 }
+
+// queries are used again: nothing of one is left in a decision.
+var queries = sync.Pool{New: func() any { return new(query) }}
 
 // validRequest is what must hold before anything is looked up.
 func validRequest(r *exeq.Request, in *exeq.Inputs) error {
@@ -120,8 +127,6 @@ type Problem struct {
 	Message string `json:"message"`
 	// Fix says what to write instead.
 	Fix string `json:"fix,omitempty"`
-	// Warning: the set loads all the same.
-	Warning bool `json:"warning,omitempty"`
 }
 
 // String gives "file:line:column: message (policy ID); fix".
@@ -134,11 +139,7 @@ func (p Problem) String() string {
 			fmt.Fprintf(&b, ":%d", p.Column)
 		}
 	}
-	b.WriteString(": ")
-	if p.Warning {
-		b.WriteString("warning: ")
-	}
-	b.WriteString(p.Message)
+	b.WriteString(": " + p.Message)
 	if p.Policy != "" {
 		fmt.Fprintf(&b, " (policy %s)", p.Policy)
 	}

@@ -42,41 +42,47 @@ type query struct {
 	own              principal
 }
 
-// newQuery refuses every request whose parts are not exactly known.
 func (s *Set) newQuery(r *exeq.Request, in *exeq.Inputs) (*query, error) {
+	q := new(query)
+	return q, q.start(s, r, in)
+}
+
+// start refuses every request whose parts are not exactly known. The query is
+// a zero one.
+func (q *query) start(s *Set, r *exeq.Request, in *exeq.Inputs) error {
 	name := r.Action
 	if name == exeq.ActionMap {
 		name = exeq.ActionExec
 	}
 	a, ok := vocabulary.actions[name]
 	if !ok {
-		return nil, fmt.Errorf("unknown action %q", r.Action)
+		return fmt.Errorf("unknown action %q", r.Action)
 	}
 	if want := string(a.resource[len(namespace):]); r.Resource.Type != want {
-		return nil, fmt.Errorf("%s takes a %s, not a %s", r.Action, want, r.Resource.Type)
+		return fmt.Errorf("%s takes a %s, not a %s", r.Action, want, r.Resource.Type)
 	}
 	uid, p, err := s.directory.find(r.Subject)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, e := range r.OnBehalfOf {
 		if _, _, err := s.directory.find(e); err != nil {
-			return nil, fmt.Errorf("on behalf of: %w", err)
+			return fmt.Errorf("on behalf of: %w", err)
 		}
 	}
 	if in.Tier < exeq.TierNested || in.Tier > exeq.TierKernel {
-		return nil, fmt.Errorf("unknown tier %d", in.Tier)
+		return fmt.Errorf("unknown tier %d", in.Tier)
 	}
 	if in.Risk < 0 || in.Risk > 100 {
-		return nil, fmt.Errorf("risk %d is not within 0 to 100", in.Risk)
+		return fmt.Errorf("risk %d is not within 0 to 100", in.Risk)
 	}
-	q := &query{set: s, request: r, in: in, principal: p}
+	q.set, q.request, q.in, q.principal = s, r, in, p
 	if p == nil { // not listed and need not be: it stands for itself
 		q.self[0] = uid
 		q.own = principal{uid: uid, ancestors: q.self[:], entity: types.Entity{UID: uid}}
 		q.principal = &q.own
 	}
-	return q, q.aim(a, r.Resource.ID, r.Resource.SHA256)
+	return q.aim(a, r.Resource.ID, r.Resource.SHA256)
 }
 
 // aim points the query at another resource.

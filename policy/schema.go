@@ -39,6 +39,7 @@ const (
 type action struct {
 	name     string
 	uid      types.EntityUID
+	text     string // as a policy writes it
 	resource types.EntityType
 	class    class
 	entity   types.Entity
@@ -73,7 +74,7 @@ var vocabulary = func() (v struct {
 			continue
 		}
 		res := a.AppliesTo.Resources[0]
-		v.actions[string(uid.ID)] = &action{name: string(uid.ID), uid: uid, resource: res, class: classOf[res], entity: a.Entity}
+		v.actions[string(uid.ID)] = &action{name: string(uid.ID), uid: uid, text: uid.String(), resource: res, class: classOf[res], entity: a.Entity}
 		for p := range a.Entity.Parents.All() {
 			v.groups[p] = append(v.groups[p], string(uid.ID))
 		}
