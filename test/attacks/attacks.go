@@ -21,9 +21,8 @@ const (
 	Killed Outcome = "killed"
 	// Contained: the attack believes that it won, and nothing outside shows it.
 	Contained Outcome = "contained"
-	// Stopped: Denied or Contained; for acts whose own view of success is not
-	// reliable (a flip of memory that may never meet the check).
-	Stopped Outcome = "denied or contained"
+	// Stopped: any of these; for races, where the moment decides.
+	Stopped Outcome = "denied, killed or contained"
 	// Limited: it succeeds, by the limit that the row names.
 	Limited Outcome = "limit"
 )

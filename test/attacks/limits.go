@@ -4,16 +4,16 @@ import "github.com/exeq/exeq"
 
 type quota = exeq.Quotas
 
-// Limits that rows name. Each must stand in the list that `exeq doctor` prints
-// (enforce/probe); a test compares.
+// Limits that rows name, by their ids in the one list of honest limits
+// (enforce/probe), which `exeq doctor` and the documentation print.
 const (
-	LimitDigest     = "digest"
+	LimitDigest     = "digest-rules"
 	LimitArguments  = "arguments"
-	LimitAccomplice = "accomplice"
-	LimitAnonymous  = "anonymous memory"
-	LimitProc       = "proc"
+	LimitAccomplice = "same-user"
+	LimitAnonymous  = "anonymous-code"
+	LimitProc       = "processes-visible"
 	LimitPriority   = "priority"
-	LimitCaches     = "caches"
-	LimitShm        = "shm"
-	LimitIPC        = "ipc"
+	LimitCaches     = "shared-caches"
+	LimitShm        = "shared-memory"
+	LimitIPC        = "shared-memory"
 )

@@ -44,7 +44,7 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"ws": ws, "home": home, "out": out, "token": token, "SECRET": s.secret,
 		"secret": out + "/secret", "target": out + "/target", "rootsecret": out + "/rootsecret",
 		"tool": ws + "/tools/tool", "lib": ws + "/tools/evil.so", "code": ws + "/tools/code",
-		"faraway": out + "/tool", "exeq": dir + "/exeq", "state": dir + "/state", "wide": ws + "/wide.cedar",
+		"faraway": out + "/tool", "exeq": dir + "/exeq", "state": dir + "/state", "wide": ws + "/wide",
 		"sock": out + "/d.sock", "wssock": ws + "/d.sock", "fdsock": out + "/fd.sock", "dgram": out + "/dg.sock",
 		"abstract": random("a"), "agent": out + "/agent.sock", "key": random("k"),
 		"TOOLHASH": world.tool, "LIBHASH": world.lib, "CODEHASH": world.code,
@@ -53,7 +53,7 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"shmkey": fmt.Sprint(keyNumber()), "msgkey": fmt.Sprint(keyNumber()), "victimname": random("v")[:12],
 		"dbus": "unix:path=" + out + "/dbus.sock",
 	}
-	for _, d := range []string{ws, ws + "/tools", home, home + "/.ssh", home + "/.aws", out} {
+	for _, d := range []string{ws, ws + "/tools", home, home + "/.ssh", home + "/.aws", home + "/.cache/go-build", out} {
 		s.mkdir(d)
 	}
 	s.write(out+"/secret", s.secret, 0o600)
@@ -114,7 +114,8 @@ func (s *scene) special(line string) {
 		s.write(s.places["exeq"], string(b), 0o755)
 	}
 	if has("{wide}") {
-		s.write(s.places["wide"], "@id(\"all\")\npermit (principal, action, resource);\n", 0o644)
+		s.mkdir(s.places["wide"])
+		s.write(s.places["wide"]+"/all.cedar", "@id(\"all\")\npermit (principal, action, resource);\n", 0o644)
 	}
 	if has("{shmfile}") {
 		s.write(s.places["shmfile"], s.secret, 0o600)

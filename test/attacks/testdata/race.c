@@ -138,7 +138,9 @@ static void exec_memory(char **a) {
 // argument swaps an argument that policy forbids in for one that it allows.
 static void argument(char **a) {
 	one = "permitted";
-	two = a[0];
+	char whole[256];
+	snprintf(whole, sizeof whole, "%s%s", a[0], a[1]); // in two, or we were not begun
+	two = whole;
 	for (int i = 0; more(i); i++) {
 		int p[2];
 		char buf[64] = "";

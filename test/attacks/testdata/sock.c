@@ -213,7 +213,7 @@ static void handed(char **a) { // wait inside for an accomplice who comes in
 	TRY(chmod(a[0], 0777));
 	TRY(listen(l, 1));
 	ready();
-	alarm(20);
+	alarm(4);
 	take(TRY(accept(l, NULL, NULL)));
 }
 static void serve(char **a) { // be reachable from outside
@@ -226,7 +226,7 @@ static void serve(char **a) { // be reachable from outside
 	TRY(getsockname(l, (void *)&got, &n));
 	printf("port %d\n", ntohs(got.sin_port));
 	ready();
-	alarm(20);
+	alarm(4);
 	int c = TRY(accept(l, NULL, NULL));
 	show(c);
 }
