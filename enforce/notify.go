@@ -99,6 +99,7 @@ type notifier struct {
 
 	canary  programs.Identity
 	run     *exeq.Resource // while the permit's own program is admitted
+	idle    atomic.Int64   // workers that wait
 	execs   atomic.Int64
 	denials atomic.Int64
 	said    sync.Map // messages that were given
@@ -108,7 +109,14 @@ type notifier struct {
 	waiting map[uint64]uint32 // notification → thread that waits for us
 	held    chan struct{}     // not nil: nothing is answered until it closes
 	rulings map[rulingKey]bool
-	formats map[programs.Identity]bool
+	// free are files that lie where rights leave everything executable, and
+	// that need nothing else but such files: by their inode on such a mount
+	// they are known to be allowed, whatever they are called.
+	free map[programs.Identity]exeq.Resource
+	// chained are programs of which all but themselves is free.
+	chained map[programs.Identity]bool
+	mapped  map[programs.Identity]bool // seen at an executable mapping
+	root    int                        // the execution's root, O_PATH
 }
 
 // rulingKey is what a cacheable ruling holds for.
@@ -144,21 +152,35 @@ func (n *notifier) next() (*notification, error) {
 	}
 }
 
-// serve answers until the execution is gone.
+// serve answers until the execution is gone. Each worker receives and answers
+// by itself, without handing over to another thread; whoever takes the last
+// idle place up starts another worker, so that a slow ruling delays nobody.
 func (n *notifier) serve() {
+	n.idle.Add(1)
 	for {
 		q, err := n.next()
 		if err != nil {
-			if err != io.EOF {
+			if err != io.EOF && n.ctx.Err() == nil {
 				n.log.Error("notifications end", "error", err)
 			}
 			return
 		}
-		if !n.quick(q) {
-			go n.handle(q)
+		if n.quick(q) {
+			continue
+		}
+		if n.idle.Add(-1) == 0 {
+			go n.serve()
+		}
+		n.handle(q)
+		if n.idle.Add(1) > maxIdle {
+			n.idle.Add(-1)
+			return
 		}
 	}
 }
+
+// maxIdle is how many workers wait for notifications at most.
+const maxIdle = 2
 
 // stop ends what still waits for a ruling.
 func (n *notifier) stop() {
@@ -179,6 +201,10 @@ func (n *notifier) quick(q *notification) bool {
 		if n.labels != nil || n.approver.Occupied() {
 			return false
 		}
+	case sysMmap:
+		return n.quickMap(q)
+	case sysExecve:
+		return n.quickExec(q)
 	default:
 		return false
 	}

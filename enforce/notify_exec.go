@@ -75,9 +75,9 @@ func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.F
 		return err
 	}
 	n.mu.Lock()
-	complete := n.formats[f.ID]
+	known := n.chained[f.ID]
 	n.mu.Unlock()
-	if complete {
+	if known {
 		return nil
 	}
 	chain, err := p.Chain(f)
@@ -92,9 +92,9 @@ func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.F
 	if err != nil {
 		return err
 	}
-	free := true // of binds: all of it executable wherever it lies
+	free := true // all behind f lies where everything may be executed
 	for i, c := range chain {
-		free = free && !c.Noexec
+		free = free && (i == 0 || !c.Noexec && n.everything(c))
 		if i == 0 {
 			continue
 		}
@@ -106,23 +106,95 @@ func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.F
 			return err
 		}
 	}
-	if free && f.ID.Ino != 0 && n.everything(chain) {
+	if free && !f.Noexec {
 		n.mu.Lock()
-		n.formats[f.ID] = true
+		n.chained[f.ID] = true
 		n.mu.Unlock()
+		if n.everything(f) {
+			n.setFree(f)
+		}
 	}
 	return nil
 }
 
-// everything reports whether rights leave each file executable unasked, so
-// that its chain needs no second look.
-func (n *notifier) everything(chain []*programs.File) bool {
-	for _, c := range chain {
-		if n.rights.Lookup(exeq.EncodeBytes(c.Path)).Exec != exeq.ExecAll {
-			return false
-		}
+// setFree remembers a file whose whole chain lies where everything may be
+// executed; mounts of single approved programs do not count.
+func (n *notifier) setFree(f *programs.File) {
+	r, _, known := n.decided.find(&unix.Stat_t{Dev: f.ID.Dev, Ino: f.ID.Ino})
+	if !known {
+		return
 	}
+	n.mu.Lock()
+	n.free[f.ID] = r
+	n.mu.Unlock()
+}
+
+// quickExec continues an execve by absolute path of a file that is known to be
+// free: by descriptor it is that inode, on a mount that is executable.
+func (n *notifier) quickExec(q *notification) bool {
+	if limit := n.rights.Quotas.Execs; limit > 0 {
+		return false
+	}
+	name, err := n.path(q, q.args[0])
+	if err != nil || name == "" || name[0] != '/' {
+		return false
+	}
+	fd, err := unix.Openat2(n.root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	id, ok := executableInode(fd)
+	if !ok {
+		return false
+	}
+	n.mu.Lock()
+	r, ok := n.free[id]
+	n.mu.Unlock()
+	if !ok {
+		return false
+	}
+	n.gate.Seen(exeq.Activity{Action: exeq.ActionExec, PID: int(q.pid), Resource: r}, true)
+	n.execs.Add(1)
+	n.resume(q)
 	return true
+}
+
+// quickMap continues a mapping of a file that was seen before, where it lies
+// on a mount that is executable.
+func (n *notifier) quickMap(q *notification) bool {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/fd/%d", q.pid, int32(q.args[4])), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	id, ok := executableInode(fd)
+	if !ok {
+		return false
+	}
+	n.mu.Lock()
+	ok = n.mapped[id]
+	n.mu.Unlock()
+	if ok {
+		n.resume(q)
+	}
+	return ok
+}
+
+// executableInode gives the identity of a file on a mount without noexec.
+func executableInode(fd int) (programs.Identity, bool) {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	if unix.Fstat(fd, &st) != nil || unix.Fstatfs(fd, &fs) != nil || fs.Flags&unix.ST_NOEXEC != 0 {
+		return programs.Identity{}, false
+	}
+	return identityOf(&st), true
+}
+
+// everything reports whether rights leave all that lies there executable.
+func (n *notifier) everything(f *programs.File) bool {
+	return n.rights.Lookup(exeq.EncodeBytes(f.Path)).Exec == exeq.ExecAll
 }
 
 // isLoader: an ELF file's interpreter is mapped, a script's is executed.
@@ -245,20 +317,13 @@ func (n *notifier) mapFile(q *notification) {
 	defer f.Close()
 	if !f.Noexec {
 		// Approved, or of a tree that is executable as it is.
-		n.mu.Lock()
-		known := n.formats[f.ID]
-		n.mu.Unlock()
-		if !known {
-			id := exeq.EncodeBytes(f.Path)
-			d, err := n.store.Digest(f)
-			if err == nil {
-				n.gate.Seen(exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
-					Resource: exeq.Resource{Type: "Program", ID: id, SHA256: d}}, true)
-			}
-			n.mu.Lock()
-			n.formats[f.ID] = true
-			n.mu.Unlock()
+		if d, err := n.store.Digest(f); err == nil {
+			n.gate.Seen(exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
+				Resource: exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(f.Path), SHA256: d}}, true)
 		}
+		n.mu.Lock()
+		n.mapped[f.ID] = true
+		n.mu.Unlock()
 		n.resume(q)
 		return
 	}

@@ -53,7 +53,7 @@ func newRunning(s *launching, store *programs.Store) *running {
 	r.notify = &notifier{
 		fd: -1, gate: s.launch.Gate, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
-		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, formats: map[programs.Identity]bool{},
+		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1,
 	}
 	return r
 }
@@ -122,7 +122,8 @@ func (s *launching) equip(r *running) error {
 	if err != nil {
 		return fmt.Errorf("root of the execution: %w", err)
 	}
-	defer unix.Close(root)
+	r.notify.root = root
+	s.onUndo(func() { unix.Close(root) })
 	in := func(p string, flags int) (int, error) {
 		return unix.Openat2(root, strings.TrimPrefix(p, "/"), &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC),
 			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS})
