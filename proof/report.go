@@ -138,10 +138,26 @@ func (r *Report) Text() string {
 		fmt.Fprintf(&b, "%s %-25s %-30s %s\n", mark, l.Check, status, plain(l.Detail))
 	}
 	b.WriteString("* required by the trust file\n")
+	r.Facts.text(&b)
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "note: %s\n", plain(n))
 	}
 	return b.String()
+}
+
+// text prints what the proof says, an empty statement left out.
+func (f *Facts) text(b *strings.Builder) {
+	for _, l := range [][2]string{
+		{"subject", f.Subject}, {"command", f.Command}, {"decision", string(f.Verdict) + " by " + strings.Join(f.Policies, ", ")},
+		{"started", f.Started}, {"ended", f.Ended}, {"exit status", f.Exit},
+	} {
+		if l[1] != "" && l[1] != " by " {
+			fmt.Fprintf(b, "%s: %s\n", l[0], plain(l[1]))
+		}
+	}
+	for _, d := range f.Downgrades {
+		fmt.Fprintf(b, "not enforced: %s\n", plain(d))
+	}
 }
 
 // plain keeps what a proof says from steering a terminal.
