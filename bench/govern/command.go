@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,64 +40,69 @@ func output(c *exec.Cmd) (string, error) {
 	return stdout.String(), nil
 }
 
-// wall is the wall time of a whole command in nanoseconds.
-func wall(c *exec.Cmd) (float64, error) {
+// timed gives the nanoseconds of a whole command: by the clock, and of CPU time
+// of it and of all its descendants that were waited for.
+func timed(c *exec.Cmd) (times, error) {
 	start := time.Now()
-	err := run(c)
-	return float64(time.Since(start)), err
+	if err := run(c); err != nil {
+		return times{}, err
+	}
+	return times{float64(time.Since(start)), float64(c.ProcessState.UserTime() + c.ProcessState.SystemTime())}, nil
 }
+
+// times are nanoseconds; cpu is 0 where it was not measured.
+type times struct{ wall, cpu float64 }
 
 // side is one of those that are compared.
 type side struct {
 	who     string
-	measure func(round int) (float64, error)
+	measure func(round int) (times, error)
 }
 
-// turns measures the sides in turns. The first round is not counted. Beside
-// the median of each side goes that of the ratios of the first two, each
-// within a round.
-func (b *bench) turns(part, name string, rounds int, note string, sides ...side) error {
-	samples := make([][]float64, len(sides))
-	var ratios []float64
+// turns measures the sides in turns. The first round is not counted.
+func (b *bench) turns(part, name string, rounds int, sides ...side) error {
+	wall, cpu := make([][]float64, len(sides)), make([][]float64, len(sides))
 	for round := range rounds + 1 {
 		for i, s := range sides {
-			v, err := s.measure(round)
+			t, err := s.measure(round)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", name, s.who, err)
 			}
 			if round > 0 {
-				samples[i] = append(samples[i], v)
+				wall[i], cpu[i] = append(wall[i], t.wall), append(cpu[i], t.cpu)
 			}
 		}
-		if round > 0 {
-			n := round - 1
-			ratios = append(ratios, samples[1][n]/samples[0][n])
-		}
 	}
+	if err := b.put(part, name, sides, wall); err != nil || cpu[0][0] == 0 {
+		return err
+	}
+	return b.put(part, name+", CPU time", sides, cpu)
+}
+
+// put writes the sides' medians and that of the ratios of the second side to
+// the first, each within a round.
+func (b *bench) put(part, name string, sides []side, samples [][]float64) error {
 	for i, s := range sides {
-		r := measure.Spread(measure.Result{Part: part, Case: name, Who: s.who, Unit: "ns"}, samples[i])
-		if i == 0 {
-			r.Note = note
-		}
-		if err := b.out.Put(r); err != nil {
+		if err := b.out.Put(measure.Spread(measure.Result{Part: part, Case: name, Who: s.who, Unit: "ns"}, samples[i])); err != nil {
 			return err
 		}
 	}
-	slices.Sort(ratios)
-	return b.out.Put(measure.Spread(measure.Result{
-		Part: part, Case: name, Who: sides[1].who + " ÷ " + sides[0].who, Unit: "×",
-	}, ratios))
+	ratios := make([]float64, len(samples[0]))
+	for i := range ratios {
+		ratios[i] = samples[1][i] / samples[0][i]
+	}
+	return b.out.Put(measure.Spread(measure.Result{Part: part, Case: name, Who: sides[1].who + " ÷ " + sides[0].who, Unit: "×"}, ratios))
 }
 
-// printed runs a workload program and gives the n-th number that it prints.
-func printed(c *exec.Cmd, n int) (float64, error) {
+// printed runs a workload program and gives the two numbers that it prints: the
+// first of its operations, and the mean of the others.
+func printed(c *exec.Cmd) (first, others float64, err error) {
 	text, err := output(c)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var v [2]float64
-	if _, err := fmt.Sscan(text, &v[0], &v[1]); err != nil {
-		return 0, fmt.Errorf("%s printed %q: %w", c.Path, text, err)
+	if _, err := fmt.Sscan(text, &first, &others); err != nil {
+		return 0, 0, fmt.Errorf("%s printed %q: %w", c.Path, text, err)
 	}
-	return v[n], nil
+	return first, others, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/exeq/exeq/bench/measure"
@@ -25,18 +26,13 @@ func (b *bench) large() error {
 		if err := os.WriteFile(program, append(head[:len(head):len(head)], tail...), 0o755); err != nil {
 			return err
 		}
-		text, err := output(b.governed("./spawn", "2", program))
-		if err != nil {
-			return err
-		}
-		if err := keep(samples, "exeq", text); err != nil {
-			return err
-		}
-		if text, err = output(b.plain("./spawn", "2", program)); err != nil {
-			return err
-		}
-		if err := keep(samples, "plain", text); err != nil {
-			return err
+		for who, command := range map[string]func(...string) *exec.Cmd{"exeq": b.governed, "plain": b.plain} {
+			first, second, err := printed(command("./spawn", "2", program))
+			if err != nil {
+				return err
+			}
+			samples[who+" first"] = append(samples[who+" first"], first)
+			samples[who+" second"] = append(samples[who+" second"], second)
 		}
 		if err := os.Remove(program); err != nil {
 			return err

@@ -108,14 +108,3 @@ func rollup(pid string) (map[string]float64, error) {
 	}
 	return out, nil
 }
-
-// keep sorts the two numbers that spawn prints into samples.
-func keep(samples map[string][]float64, who, text string) error {
-	var first, second float64
-	if _, err := fmt.Sscan(text, &first, &second); err != nil {
-		return fmt.Errorf("spawn printed %q: %w", text, err)
-	}
-	samples[who+" first"] = append(samples[who+" first"], first)
-	samples[who+" second"] = append(samples[who+" second"], second)
-	return nil
-}

@@ -20,16 +20,16 @@ func (b *bench) start() error {
 			"--bind", b.workspace, b.workspace, "--", program)
 	}
 	sides := []side{
-		{"bwrap --unshare-all", func(int) (float64, error) { return wall(bwrap()) }},
-		{"exeq run", func(int) (float64, error) { return wall(b.governed(program)) }},
-		{"plain", func(int) (float64, error) { return wall(b.plain(program)) }},
+		{"bwrap --unshare-all", func(int) (times, error) { return timed(bwrap()) }},
+		{"exeq run", func(int) (times, error) { return timed(b.governed(program)) }},
+		{"plain", func(int) (times, error) { return timed(b.plain(program)) }},
 	}
 	if bundle != "" {
-		sides = append(sides, side{"runc run", func(round int) (float64, error) {
-			return wall(b.plain("runc", "run", "--bundle", bundle, fmt.Sprintf("exeq-bench-%d-%d", os.Getpid(), round)))
+		sides = append(sides, side{"runc run", func(round int) (times, error) {
+			return timed(b.plain("runc", "run", "--bundle", bundle, fmt.Sprintf("exeq-bench-%d-%d", os.Getpid(), round)))
 		}})
 	}
-	return b.turns("start", "true", b.rounds(40), "", sides...)
+	return b.turns("start", "true", b.rounds(40), sides...)
 }
 
 // bundle makes an OCI bundle with one static program that does nothing.

@@ -19,18 +19,22 @@ func (b *bench) tree() error {
 	}
 	count := strconv.Itoa(b.rounds(1000))
 	opens := strconv.Itoa(b.rounds(100_000))
-	small := func(name, note string, argv ...string) error {
-		return b.turns("tree", name, b.rounds(15), note,
-			side{"plain", func(int) (float64, error) { return printed(b.plain(argv...), 1) }},
-			side{"exeq", func(int) (float64, error) { return printed(b.governed(argv...), 1) }})
+	small := func(name string, argv ...string) error {
+		mean := func(command func(...string) *exec.Cmd) func(int) (times, error) {
+			return func(int) (times, error) {
+				_, others, err := printed(command(argv...))
+				return times{wall: others}, err
+			}
+		}
+		return b.turns("tree", name, b.rounds(15), side{"plain", mean(b.plain)}, side{"exeq", mean(b.governed)})
 	}
-	if err := small("start a program and wait", "", "./spawn", count, "/bin/true"); err != nil {
+	if err := small("start a program and wait", "./spawn", count, "/bin/true"); err != nil {
 		return err
 	}
-	if err := small("open for reading, close", "", append([]string{"./open", "read", opens}, files...)...); err != nil {
+	if err := small("open for reading, close", append([]string{"./open", "read", opens}, files...)...); err != nil {
 		return err
 	}
-	if err := small("open for writing, close", "", append([]string{"./open", "write", count}, files...)...); err != nil {
+	if err := small("open for writing, close", append([]string{"./open", "write", count}, files...)...); err != nil {
 		return err
 	}
 	if err := b.build(); err != nil {
@@ -68,18 +72,18 @@ func (b *bench) build() error {
 			return err
 		}
 	}
-	cold := func(command func(...string) *exec.Cmd) func(int) (float64, error) {
-		return func(int) (float64, error) {
+	cold := func(command func(...string) *exec.Cmd) func(int) (times, error) {
+		return func(int) (times, error) {
 			cache := filepath.Join(b.workspace, "cache")
 			if err := os.RemoveAll(cache); err != nil {
-				return 0, err
+				return times{}, err
 			}
 			c := command("go", "build", "-C", "server", "-o", "server", ".")
 			c.Env = append(c.Env, "GOCACHE="+cache)
-			return wall(c)
+			return timed(c)
 		}
 	}
-	return b.turns("tree", "go build, cold", b.rounds(5), "", side{"plain", cold(b.plain)}, side{"exeq", cold(b.governed)})
+	return b.turns("tree", "go build, cold", b.rounds(5), side{"plain", cold(b.plain)}, side{"exeq", cold(b.governed)})
 }
 
 // clone clones a local repository of 4,000 files.
@@ -87,16 +91,16 @@ func (b *bench) clone() error {
 	if err := b.repository("origin", 4000); err != nil {
 		return err
 	}
-	timed := func(command func(...string) *exec.Cmd) func(int) (float64, error) {
-		return func(int) (float64, error) {
-			v, err := wall(command("git", "clone", "-q", "origin", "copy"))
+	cloned := func(command func(...string) *exec.Cmd) func(int) (times, error) {
+		return func(int) (times, error) {
+			t, err := timed(command("git", "clone", "-q", "origin", "copy"))
 			if err != nil {
-				return 0, err
+				return times{}, err
 			}
-			return v, os.RemoveAll(filepath.Join(b.workspace, "copy"))
+			return t, os.RemoveAll(filepath.Join(b.workspace, "copy"))
 		}
 	}
-	return b.turns("tree", "git clone, local, 4,000 files", b.rounds(10), "", side{"plain", timed(b.plain)}, side{"exeq", timed(b.governed)})
+	return b.turns("tree", "git clone, local, 4,000 files", b.rounds(10), side{"plain", cloned(b.plain)}, side{"exeq", cloned(b.governed)})
 }
 
 // repository makes a repository with files of two kilobytes.

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -101,24 +102,42 @@ func agree(e engine, want []answer) error {
 	return nil
 }
 
-// measure decides again and again and puts the median of its rounds.
+// measure decides again and again and puts the medians of its rounds, by the
+// clock and by the CPU time of the process, as Exeq's are.
 func measure(e engine, n, requests int) error {
-	var samples []float64
-	for end := time.Now().Add(budget); len(samples) < 3 || time.Now().Before(end); {
-		start := time.Now()
+	var wall, cpu []float64
+	for end := time.Now().Add(budget); len(wall) < 3 || time.Now().Before(end); {
+		start, used := time.Now(), processTime()
 		for i := range requests {
 			if _, err := e.decide(i); err != nil {
 				return err
 			}
 		}
-		samples = append(samples, float64(time.Since(start))/float64(requests))
+		wall = append(wall, float64(time.Since(start))/float64(requests))
+		cpu = append(cpu, float64(processTime()-used)/float64(requests))
 	}
+	if err := put("decide", e, n, wall); err != nil {
+		return err
+	}
+	return put("decide, CPU time", e, n, cpu)
+}
+
+func put(part string, e engine, n int, samples []float64) error {
 	slices.Sort(samples)
 	at := func(q int) float64 { return samples[(len(samples)-1)*q/4] }
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"part": "decide", "case": strconv.Itoa(n), "who": e.name, "unit": "ns",
+		"part": part, "case": strconv.Itoa(n), "who": e.name, "unit": "ns",
 		"value": at(2), "low": at(1), "high": at(3), "runs": len(samples),
 	})
+}
+
+// processTime is the CPU time that this process has used.
+func processTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // lines decodes a file of one JSON value a line.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/bench/measure"
+	"github.com/exeq/exeq/bench/standin"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 )
@@ -98,7 +99,7 @@ permit (principal, action == Exeq::Action::"call_tool", resource in Exeq::ToolSe
 permit (principal, action in [Exeq::Action::"run", Exeq::Action::"exec", Exeq::Action::"read"], resource in Exeq::Path::"/usr");
 
 @id("no-risk")
-forbid (principal, action, resource is Exeq::Tool) when { context.risk > 80 };
+forbid (principal, action == Exeq::Action::"run", resource) when { context.risk > 80 };
 `}})
 	if err != nil {
 		return nil, err
@@ -107,7 +108,9 @@ forbid (principal, action, resource is Exeq::Tool) when { context.risk > 80 };
 	if p.inst, err = standalone.Open(ctx, standalone.Options{Dir: dir}); err != nil {
 		return nil, err
 	}
-	p.flow = p.inst.Governor(nil)
+	if p.flow, err = p.inst.Governor(standin.Enforcer{}); err != nil {
+		return nil, err
+	}
 	r, in := request()
 	d, err := set.Decide(ctx, r, in)
 	if err != nil {

@@ -63,14 +63,15 @@ func machine(commands string) string {
 
 // titles of the parts, in words.
 var titles = map[string]string{
-	"decide":  "One decision, by the number of policies",
-	"replay":  "Replay of a history",
-	"permits": "Permits with their record, in process",
-	"start":   "The whole life of a command that does nothing",
-	"tree":    "Inside a governed tree",
-	"large":   "A large program",
-	"verify":  "Verification of a proof",
-	"memory":  "Memory of an idle supervisor",
+	"decide":           "One decision, by the number of policies",
+	"decide, CPU time": "One decision, CPU time, by the number of policies",
+	"replay":           "Replay of a history",
+	"permits":          "Permits with their record, in process",
+	"start":            "The whole life of a command that does nothing",
+	"tree":             "Inside a governed tree",
+	"large":            "A large program",
+	"verify":           "Verification of a proof",
+	"memory":           "Memory of an idle supervisor",
 }
 
 type part struct {

@@ -13,11 +13,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/bench/measure"
+	"github.com/exeq/exeq/bench/standin"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 	"github.com/exeq/exeq/proof"
@@ -68,7 +68,7 @@ func all(dir string) error {
 		return err
 	}
 	defer inst.Close()
-	trust, err := inst.Trust()
+	trust, err := standalone.TrustOf(dir)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func all(dir string) error {
 // measured verifies from the bytes of the file, with the replay of the
 // decision as exeq verify does it.
 func measured(out *measure.Out, l length, text []byte, trust *proof.Trust) error {
-	samples, err := measure.Loop(2*time.Second, 1, func() error {
+	wall, cpu, err := measure.Loop(2*time.Second, 1, func() error {
 		p, err := proof.Parse(text)
 		if err != nil {
 			return err
@@ -106,7 +106,10 @@ func measured(out *measure.Out, l length, text []byte, trust *proof.Trust) error
 		return err
 	}
 	if err := out.Put(measure.Spread(measure.Result{Part: "verify", Case: l.name, Who: "verify", Unit: "ns",
-		Note: "From the bytes of the file, everything disclosed, the decision replayed under the starter policy."}, samples)); err != nil {
+		Note: "From the bytes of the file, everything disclosed, the decision replayed under the starter policy."}, wall)); err != nil {
+		return err
+	}
+	if err := out.Put(measure.Spread(measure.Result{Part: "verify", Case: l.name, Who: "CPU time", Unit: "ns"}, cpu)); err != nil {
 		return err
 	}
 	return out.Put(measure.Result{Part: "verify", Case: l.name, Who: "size of the proof", Unit: "bytes", Value: float64(len(text))})
@@ -124,7 +127,10 @@ func execute(ctx context.Context, inst *standalone.Installation, leaves int) ([]
 	// Permit, start, last appraisal and end are leaves, too; the appraisal
 	// is there only where a tick was.
 	for extra := 3; extra <= 4; extra++ {
-		g := inst.Governor(standIn{denials: leaves - extra})
+		g, err := inst.Governor(standin.Enforcer{Denials: leaves - extra})
+		if err != nil {
+			return nil, err
+		}
 		o, err := g.Run(ctx, &exeq.Launch{Request: r}, exeq.Inputs{Tier: exeq.TierRootless}, "")
 		if err != nil {
 			return nil, err
@@ -140,60 +146,3 @@ func execute(ctx context.Context, inst *standalone.Installation, leaves int) ([]
 	}
 	return nil, fmt.Errorf("no execution of exactly %d leaves came about", leaves)
 }
-
-// standIn is an exeq.Enforcer that enforces nothing, for nothing runs.
-type standIn struct{ denials int }
-
-func (standIn) Tier() exeq.Tier { return exeq.TierRootless }
-
-func (s standIn) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, error) {
-	a := exeq.Applied{Tier: exeq.TierRootless, LandlockABI: 7, Canary: "none: a stand-in of the benchmark",
-		Seen: map[string]string{"exec": "all", "map": "all", "read": "denials", "write": "denials", "connect": "all"},
-		Environment: exeq.Environment{BootID: "bench", Seccomp: "filter", NoNewPrivs: true, Landlock: 7,
-			Namespaces: map[string]string{}}}
-	if err := l.Ready(a); err != nil {
-		return nil, err
-	}
-	run := &running{applied: a, begun: time.Now(), gone: make(chan struct{})}
-	go func() {
-		defer close(run.gone)
-		for range s.denials {
-			l.Gate.Ask(ctx, exeq.Activity{Action: exeq.ActionRead, Resource: exeq.Resource{Type: "Path", ID: "/etc/shadow"}})
-		}
-	}()
-	return run, nil
-}
-
-type running struct {
-	applied   exeq.Applied
-	begun     time.Time
-	sequence  uint64
-	challenge string
-	gone      chan struct{}
-}
-
-func (r *running) Applied() exeq.Applied { return r.applied }
-
-func (r *running) Evidence(context.Context) (*exeq.Evidence, error) {
-	r.sequence++
-	r.challenge = strings.ReplaceAll(exeq.NewID(), "-", "")
-	return &exeq.Evidence{Sequence: r.sequence, Time: exeq.At(time.Now()), Challenge: r.challenge,
-		Environment: r.applied.Environment, Processes: 1, WallMillis: time.Since(r.begun).Milliseconds(),
-		Supervisor: true, Watchdog: true}, nil
-}
-
-func (r *running) Renew(n exeq.Renewal) error {
-	if n.Challenge != r.challenge {
-		return fmt.Errorf("%w: another challenge", exeq.ErrLapsed)
-	}
-	return nil
-}
-
-func (r *running) Reload()                  {}
-func (r *running) Hold() error              { return errors.New("not held") }
-func (r *running) Resume() error            { return errors.New("not held") }
-func (r *running) Stops() <-chan bool       { return nil }
-func (r *running) Kill(string) error        { <-r.gone; return nil }
-func (r *running) Exited()                  { <-r.gone }
-func (r *running) Lapsed() string           { return "" }
-func (r *running) Wait() (exeq.Exit, error) { <-r.gone; return exeq.Exit{}, nil }
