@@ -48,7 +48,8 @@ type launching struct {
 	plan      *plan
 	ruleset   int
 	report    landlock.Report
-	tty       *os.File
+	tty       *os.File // our controlling terminal
+	front     bool     // we are its foreground group
 	running   *running
 	cleanup   []func()
 	hidden    []string
@@ -146,7 +147,7 @@ func (s *launching) prepareRights() error {
 		s.downgrade = append(s.downgrade, "signals to processes outside and abstract unix sockets: kept apart by namespaces alone (Landlock ABI below 6)")
 	}
 	if s.ruleset, s.report, err = landlock.Build(l.Rights, landlock.Options{
-		Labelled: true, Replaced: ownFileSystems, Scope: scope}); err != nil {
+		Labelled: true, Gated: true, Replaced: ownFileSystems, Scope: scope}); err != nil {
 		return err
 	}
 	s.onUndo(func() { unix.Close(s.ruleset) })
@@ -332,7 +333,7 @@ func (s *launching) commandList(canary spawn.Ref, prog []unix.SockFilter, env []
 	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(0))
 	fds := l.Receive("receive descriptors", s.agent.Events(), 5)
 	ruleset, tty := fds[0], fds[4]
-	if s.tty != nil {
+	if s.front {
 		pid := l.Result(l.Do("getpid", unix.SYS_GETPID))
 		l.Do("TIOCSPGRP", unix.SYS_IOCTL, load(tty), v(unix.TIOCSPGRP), v(l.Arena.Addr(pid)))
 	}

@@ -214,6 +214,11 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 		n.deny(fmt.Sprintf("%s denied: the program has no path", action))
 		return unix.EPERM
 	}
+	if f.Foreign {
+		// Its mount is the host's: nothing keeps its bytes as they were decided on.
+		n.deny(fmt.Sprintf("%s %s denied: it was opened outside the execution; name it by its path", action, exeq.EncodeBytes(f.Path)))
+		return unix.EPERM
+	}
 	id := exeq.EncodeBytes(f.Path)
 	a := exeq.Activity{Action: action, PID: int(q.pid), Resource: exeq.Resource{Type: "Program", ID: id}}
 	access := n.rights.Lookup(id)
@@ -315,6 +320,11 @@ func (n *notifier) mapFile(q *notification) {
 		return
 	}
 	defer f.Close()
+	if f.Foreign {
+		n.deny(fmt.Sprintf("map %s denied: it was opened outside the execution; name it by its path", exeq.EncodeBytes(f.Path)))
+		n.fail(q, unix.EPERM)
+		return
+	}
 	if !f.Noexec {
 		// Approved, or of a tree that is executable as it is.
 		if d, err := n.store.Digest(f); err == nil {
