@@ -31,7 +31,17 @@ var quiet sync.Once
 
 // quietTessera sends what Tessera says through klog, which is to stderr and of
 // every new directory, to the store's logger.
-func quietTessera(to *slog.Logger) { quiet.Do(func() { klog.SetSlogLogger(to) }) }
+func quietTessera(to *slog.Logger) {
+	quiet.Do(func() { klog.SetSlogLogger(slog.New(warnings{to.Handler()})) })
+}
+
+// warnings drops what Tessera has to say in good times.
+type warnings struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (h warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && h.Handler.Enabled(ctx, l)
+}
 
 // start opens Tessera's appender on a log that was checked.
 func (l *openLog) start(context.Context) error {
@@ -46,6 +56,7 @@ func (l *openLog) start(context.Context) error {
 		WithBatching(batchSize, batchAge).
 		WithCheckpointInterval(interval).
 		WithCheckpointRepublishInterval(0).
+		WithGarbageCollectionInterval(0). // see collect
 		WithCheckpointSigner(&guard{Signer: l.s.c.Keys.NoteSigner(exeq.RoleLog), log: l.s.log})
 	policy, err := os.ReadFile(filepath.Join(l.s.c.Dir, WitnessPolicy))
 	switch {

@@ -180,7 +180,7 @@ func (s *Store) commit(group []*call) {
 func (s *Store) transact(group []*call) error {
 	var g grouped
 	err := s.writer.tx(func(st *state) error {
-		g = grouped{w: s.writer, st: st, now: s.c.Now(), refused: make(map[*call]error)}
+		g = grouped{w: s.writer, st: st, now: s.c.Now(), damage: s.Damage(), refused: make(map[*call]error)}
 		if err := g.look(); err != nil {
 			return err
 		}
@@ -218,6 +218,7 @@ type grouped struct {
 	w       *writer
 	st      *state
 	now     time.Time
+	damage  error
 	lag     time.Duration
 	first   int64 // row of the first leaf
 	hashes  []exeq.Digest
@@ -250,6 +251,9 @@ func (g *grouped) refusal(c *call) error {
 		case exeq.KindStart:
 			grants = true
 		}
+	}
+	if d := g.damage; grants && d != nil {
+		return d
 	}
 	if back := time.Duration(g.st.latest-g.now.UnixMilli()) * time.Millisecond; grants && back > exeq.MaxClockStepBack {
 		return fmt.Errorf("%w: %w: the wall clock stands %v behind the latest recorded time %s", exeq.ErrRecord, exeq.ErrClock, back.Round(time.Second), exeq.At(time.UnixMilli(g.st.latest)))

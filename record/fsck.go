@@ -19,13 +19,23 @@ import (
 	"github.com/exeq/exeq"
 )
 
-// Fsck checks everything that the store and the log hold: SQLite's own
+// Fsck checks everything and remembers the outcome: what is found damaged keeps
+// permits out, in this process and the next ones, until a check passes.
+func (s *Store) Fsck(ctx context.Context) error {
+	err := s.check(ctx)
+	if err != nil && ctx.Err() != nil {
+		return recordErr("check", context.Cause(ctx)) // says nothing about the store
+	}
+	return s.judged(err)
+}
+
+// check checks everything that the store and the log hold: SQLite's own
 // structure, every promise over its leaves, every chain, every signature of a
 // leaf, every commitment against what opens it, every placement against the
 // log's bytes, and the log against its checkpoint (by Tessera's fsck) and the
 // witness policy. An error wraps [exeq.ErrRecord] and says what is damaged; it
 // names the first fault of each kind.
-func (s *Store) Fsck(ctx context.Context) error {
+func (s *Store) check(ctx context.Context) error {
 	f := &checker{s: s, ctx: ctx, chains: map[string]link{}, keys: map[string]ed25519.PublicKey{}}
 	for _, role := range []string{exeq.RoleIssuer, exeq.RoleNode} {
 		k := s.c.Keys.Public(role)

@@ -179,9 +179,12 @@ func (s *Store) look(ctx context.Context, st *state) (err error) {
 // Recover puts right what a killed run left: seals its executions as lost, and
 // drains an outbox whose age would soon keep new permits from being recorded,
 // or whose place in the log a crash kept from being noted. Younger leaves are
-// left to whoever drains them.
+// left to whoever drains them. A damaged store is an error.
 func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
 	r := &Recovery{Outbox: s.found.waiting}
+	if err := s.Damage(); err != nil {
+		return r, err
+	}
 	for id, o := range s.found.owners {
 		if o.alive() != dead {
 			continue

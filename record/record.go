@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -40,6 +41,7 @@ type Store struct {
 	c       Config
 	promise note.Signer
 	epoch   string
+	sound   bool     // it was opened without an error
 	lock    *os.File // store.lock, held shared
 	read    *sql.DB  // queries
 	writer  *writer  // owned by the committer
@@ -53,6 +55,8 @@ type Store struct {
 	log   *logReader
 	seq   sequencer
 	found found
+
+	damage atomic.Pointer[damage] // nil: none
 
 	faults faults
 }
@@ -90,6 +94,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		s.release()
 		return nil, err
 	}
+	s.sound = true
 	go s.committer()
 	return s, nil
 }
@@ -113,6 +118,9 @@ func (s *Store) release() error {
 		errs = append(errs, s.read.Close())
 	}
 	if s.lock != nil {
+		if s.sound {
+			s.leaveStamp()
+		}
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)

@@ -111,11 +111,19 @@ func (s *Store) open(ctx context.Context) error {
 	if err := os.MkdirAll(s.c.Dir, 0o700); err != nil {
 		return recordErr("state directory", err)
 	}
-	session, err := s.takeLock()
+	session, alone, err := s.takeLock()
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(s.c.Dir, "store.db")
+	clean := true
+	if _, err := os.Lstat(path); alone && err == nil {
+		if clean = s.clean(); !clean {
+			if err := checkWAL(path + "-wal"); err != nil {
+				return err
+			}
+		}
+	}
 	if s.writer, err = openWriter(ctx, path); err != nil {
 		return explain("open store.db", err)
 	}
@@ -143,34 +151,37 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.checkTail(ctx, s.writer.conn); err != nil {
 		return explain("open store.db", err)
 	}
-	return s.look(ctx, st)
+	if err := s.look(ctx, st); err != nil {
+		return err
+	}
+	return s.assess(ctx, alone, clean)
 }
 
 // takeLock holds store.lock shared while the store is open. The file holds a
 // random id: whoever opens the store while no other process has it open writes
 // a new one. It need not survive a crash of the machine, which changes the
 // boot id.
-func (s *Store) takeLock() (session string, err error) {
+func (s *Store) takeLock() (session string, alone bool, err error) {
 	s.lock, err = os.OpenFile(filepath.Join(s.c.Dir, "store.lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return "", recordErr("store.lock", err)
+		return "", false, recordErr("store.lock", err)
 	}
 	if flock(s.lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
 		session = newID()
 		if _, err := s.lock.WriteAt([]byte(session), 0); err != nil {
-			return "", recordErr("store.lock", err)
+			return "", false, recordErr("store.lock", err)
 		}
-		return session, recordErr("store.lock", flock(s.lock, syscall.LOCK_SH))
+		return session, true, recordErr("store.lock", flock(s.lock, syscall.LOCK_SH))
 	}
 	if err := flock(s.lock, syscall.LOCK_SH); err != nil {
-		return "", recordErr("store.lock", err)
+		return "", false, recordErr("store.lock", err)
 	}
 	b := make([]byte, 33)
 	n, err := s.lock.ReadAt(b, 0)
 	if n != 32 || !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("%w: store.lock is damaged", exeq.ErrRecord)
+		return "", false, fmt.Errorf("%w: store.lock is damaged", exeq.ErrRecord)
 	}
-	return string(b[:n]), nil
+	return string(b[:n]), false, nil
 }
 
 func dsn(path string) string {

@@ -211,6 +211,7 @@ type openLog struct {
 	covered  int64         // rows up to here are under a checkpoint
 	placed   []placement   // rows above covered that are in the log, by row
 	next     int64         // rows below it are placed
+	was      int64         // published size when it was opened
 	inflight chan struct{} // closed when what was last added is integrated or failed
 }
 
@@ -252,6 +253,9 @@ func (s *Store) openLog(ctx context.Context) (l *openLog, err error) {
 	if err := s.log.checkEdge(tree, st.covered > 0); err != nil {
 		return l, err
 	}
+	if cp, err := s.log.checkpoint(); err == nil {
+		l.was = cp.tree.N
+	}
 	if err := l.load(ctx, st); err != nil {
 		return l, err
 	}
@@ -269,6 +273,9 @@ func (l *openLog) close() error {
 	}
 	end := func() error {
 		l.cancel()
+		if cp, err := l.s.log.checkpoint(); err == nil && cp.tree.N > l.was {
+			collect(l.s.log.dir, l.was, cp.tree.N)
+		}
 		return l.lock.Close()
 	}
 	if l.inflight == nil {
