@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -353,6 +354,38 @@ func sink(t *testing.T) (string, chan []byte) {
 		}
 	}()
 	return l.Addr().String(), got
+}
+
+// With a secret, nobody else on the machine is served.
+func TestSecret(t *testing.T) {
+	s := echo(t)
+	host, port := hostPort(t, s.URL)
+	f := start(t, []exeq.Endpoint{{Host: host, Port: port}}, func(c *Config) { c.Secret = "s3cret:x" })
+	field := func(user string) string {
+		return "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user)) + "\r\n"
+	}
+	for _, c := range []struct {
+		fields string
+		want   int
+	}{
+		{field("exeq:s3cret:x"), 200},
+		{strings.Replace(field("any:s3cret:x"), "Basic", "bASIC", 1), 200},
+		{"", 407},
+		{field("exeq:"), 407},
+		{field("exeq:s3cret"), 407},
+		{field("s3cret:x"), 407},
+		{"Proxy-Authorization: Bearer s3cret:x\r\n", 407},
+		{"Proxy-Authorization: Basic !\r\n", 407},
+		{field("exeq:no") + field("exeq:s3cret:x"), 400},
+	} {
+		text := fmt.Sprintf("GET %s/ HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\n%s\r\n", s.URL, host, port, c.fields)
+		if status, line := f.raw(text); status != c.want || strings.Contains(line, "s3cret") {
+			t.Errorf("%q: %d %q, want %d", c.fields, status, line, c.want)
+		}
+	}
+	if f.g.count() != 2 {
+		t.Errorf("asked %d times, want 2", f.g.count())
+	}
 }
 
 // Inside a tunnel to example.com nothing may name another server in clear: not

@@ -3,6 +3,8 @@ package egress
 import (
 	"bufio"
 	"context"
+	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -113,6 +115,10 @@ func (s *session) refuse(r *refusal, method string) {
 // serve handles one request and reports whether the connection can take the
 // next.
 func (s *session) serve(ctx context.Context, h head, req *http.Request) bool {
+	if s.fixed == nil && !s.p.admits(h.auth) {
+		s.refuse(&refusal{http.StatusProxyAuthRequired, "http_request_denied", "exeq: this proxy serves one execution, and this is not it"}, req.Method)
+		return false
+	}
 	t, err := s.target(h, req)
 	if err != nil {
 		var r *refusal
@@ -134,6 +140,17 @@ func (s *session) serve(ctx context.Context, h head, req *http.Request) bool {
 		return false
 	}
 	return s.forward(f, req)
+}
+
+// admits holds a Proxy-Authorization field against the secret.
+func (p *Proxy) admits(auth string) bool {
+	if p.cfg.Secret == "" {
+		return true
+	}
+	credentials, ok := cutPrefixFold(auth, "Basic ")
+	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+	_, password, _ := strings.Cut(string(b), ":")
+	return ok && err == nil && subtle.ConstantTimeCompare([]byte(password), []byte(p.cfg.Secret)) == 1
 }
 
 // target gives the one destination that the request names: by the URI in

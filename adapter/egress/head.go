@@ -17,6 +17,7 @@ type head struct {
 	minor       int // of HTTP/1.minor
 	host        string
 	hasHost     bool
+	auth        string // Proxy-Authorization
 }
 
 var (
@@ -91,9 +92,9 @@ func checkHead(b []byte) (head, error) {
 		// Some servers read an underscore as a hyphen.
 		key := strings.ReplaceAll(strings.ToLower(name), "_", "-")
 		switch key {
-		case "host", "content-length", "transfer-encoding":
+		case "host", "content-length", "transfer-encoding", "proxy-authorization":
 			if strings.Contains(name, "_") {
-				return h, fmt.Errorf("header field %s imitates a framing field", clip(name))
+				return h, fmt.Errorf("header field %s imitates another", clip(name))
 			}
 			if _, twice := seen[key]; twice {
 				return h, fmt.Errorf("header field %s is repeated", name)
@@ -110,6 +111,7 @@ func checkHead(b []byte) (head, error) {
 		}
 	}
 	h.host, h.hasHost = seen["host"], hasKey(seen, "host")
+	h.auth = seen["proxy-authorization"]
 	if !h.hasHost && h.minor == 1 {
 		return h, errors.New("HTTP/1.1 without a Host field")
 	}

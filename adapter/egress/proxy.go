@@ -31,6 +31,10 @@ type Config struct {
 	// private and own addresses that it states itself, as far as Rights and
 	// Gate allow them. Link-local and metadata stay closed.
 	Observe bool
+	// Secret, where not empty, must come with each request as the password of
+	// Proxy-Authorization (Basic, any user): for a listener that others on the
+	// machine can reach too. The proxy's URL is then http://exeq:SECRET@HOST:PORT.
+	Secret string
 	// Resolver is net.DefaultResolver where nil.
 	Resolver Resolver
 	// Dial opens a TCP connection to ip:port; net.Dialer where nil.

@@ -34,6 +34,9 @@ func (r *refusal) bytes(method string) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", r.status, http.StatusText(r.status))
 	fmt.Fprintf(&b, "Proxy-Status: exeq; error=%s\r\n", r.kind)
+	if r.status == http.StatusProxyAuthRequired {
+		b.WriteString("Proxy-Authenticate: Basic realm=\"exeq\"\r\n")
+	}
 	fmt.Fprintf(&b, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len(body))
 	if method != http.MethodHead {
 		b.WriteString(body)
