@@ -112,22 +112,16 @@ func namedPlaces(rules []*rule) map[types.EntityUID]bool {
 	return named
 }
 
-var (
-	actionRead    = vocabulary.actions[exeq.ActionRead]
-	actionWrite   = vocabulary.actions[exeq.ActionWrite]
-	actionExec    = vocabulary.actions[exeq.ActionExec]
-	actionConnect = vocabulary.actions[exeq.ActionConnect]
-)
-
 // access compiles one representative path. Its programs are looked at each time,
 // even where each would be allowed, if they may be written (what may be written
 // may change) and if reading them is refused or sets a label (running or mapping
 // a file reads it).
 func (q *query) access(p string) (a exeq.Access) {
-	read := q.bound(actionRead, p)
+	v := vocabulary()
+	read := q.bound(v.read, p)
 	a.Read, a.Labels = read.possible, read.labels
-	a.Write = q.bound(actionWrite, p).possible
-	switch exec := q.bound(actionExec, p); {
+	a.Write = q.bound(v.write, p).possible
+	switch exec := q.bound(v.exec, p); {
 	case exec.certain && a.Read && !a.Write && len(a.Labels) == 0:
 		a.Exec = exeq.ExecAll
 	case exec.possible:

@@ -172,7 +172,7 @@ func (c *testCase) request() (*exeq.Request, *exeq.Inputs, error) {
 	if name == exeq.ActionMap {
 		name = exeq.ActionExec
 	}
-	a, ok := vocabulary.actions[name]
+	a, ok := vocabulary().actions[name]
 	if !ok {
 		return nil, nil, fmt.Errorf("action: unknown action %q", c.Action)
 	}

@@ -16,7 +16,7 @@ import (
 // endpoints gives the upper bound of connect: what the permits could reach,
 // less what a forbid takes away for certain. Each connection is still decided.
 func (q *query) endpoints() []exeq.Endpoint {
-	q.action = actionConnect
+	q.action = vocabulary().connect
 	q.made, q.has, q.want = false, 0, 0
 	var out []exeq.Endpoint
 	for _, r := range q.set.rules {
@@ -178,7 +178,7 @@ func withPorts(es []exeq.Endpoint, ports []int) (out []exeq.Endpoint) {
 // session and risk are.
 func (q *query) takenAway(e exeq.Endpoint) bool {
 	if e.Port != 0 && e.Host != "*" && e.Host[0] != '.' {
-		return !q.bound(actionConnect, net.JoinHostPort(e.Host, strconv.Itoa(e.Port))).possible
+		return !q.bound(vocabulary().connect, net.JoinHostPort(e.Host, strconv.Itoa(e.Port))).possible
 	}
 	for _, r := range q.set.rules {
 		if r.permit || r.resolve != "" || r.varies[classEndpoint] || !q.isPrincipal(r.policy.Principal) ||

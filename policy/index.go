@@ -39,7 +39,7 @@ func buildIndex(rules []*rule) index {
 	ix := index{}
 	for i, r := range rules {
 		for _, name := range r.actions {
-			a := vocabulary.actions[name]
+			a := vocabulary().actions[name]
 			keys, all := resourceKeys(r, a.resource)
 			if !all && len(keys) == 0 {
 				continue // another type of resource

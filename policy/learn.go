@@ -62,11 +62,18 @@ func (l *learner) observe(a exeq.Activity) error {
 	default:
 		return fmt.Errorf("action %q cannot be learned", a.Action)
 	}
-	if l.touched[a.Action] == nil {
-		l.touched[a.Action] = map[string]bool{}
+	l.touch(a.Action, id)
+	if a.Action == exeq.ActionExec || a.Action == exeq.ActionMap {
+		l.touch(exeq.ActionRead, id) // seen or not: what runs was opened
 	}
-	l.touched[a.Action][id] = true
 	return nil
+}
+
+func (l *learner) touch(action, id string) {
+	if l.touched[action] == nil {
+		l.touched[action] = map[string]bool{}
+	}
+	l.touched[action][id] = true
 }
 
 func (l *learner) seen(action string) []string { return slices.Sorted(maps.Keys(l.touched[action])) }

@@ -75,16 +75,16 @@ func (s *Set) checkRules() (problems []Problem) {
 func scopeActions(s ast.IsActionScopeNode) []string {
 	var out []string
 	add := func(u types.EntityUID) {
-		if a, ok := vocabulary.actions[string(u.ID)]; ok && a.uid == u {
+		if a, ok := vocabulary().actions[string(u.ID)]; ok && a.uid == u {
 			out = append(out, a.name)
 		}
-		out = append(out, vocabulary.groups[u]...)
+		out = append(out, vocabulary().groups[u]...)
 	}
 	switch t := s.(type) {
 	case ast.ScopeTypeAll:
-		return vocabulary.names
+		return vocabulary().names
 	case ast.ScopeTypeEq:
-		if a, ok := vocabulary.actions[string(t.Entity.ID)]; ok && a.uid == t.Entity {
+		if a, ok := vocabulary().actions[string(t.Entity.ID)]; ok && a.uid == t.Entity {
 			out = append(out, a.name)
 		}
 	case ast.ScopeTypeIn:
@@ -100,7 +100,7 @@ func scopeActions(s ast.IsActionScopeNode) []string {
 
 // validate runs Cedar's strict validator; its error order is random, ours is not.
 func (r *rule) validate() (problems []Problem) {
-	err := vocabulary.validator.Policy("", r.policy)
+	err := vocabulary().validator.Policy("", r.policy)
 	if err == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func validationFix(message string) string {
 		return "run and exec take an Exeq::Program, read and write an Exeq::Path, connect an Exeq::Endpoint, call_tool an Exeq::Tool; " +
 			"of places, resource in Exeq::Path, Exeq::Workspace, Exeq::Home or Exeq::Tmp"
 	case strings.Contains(message, "unrecognized action"):
-		return "the actions are " + strings.Join(vocabulary.names, ", ") + " and the group activity, as in Exeq::Action::\"read\""
+		return "the actions are " + strings.Join(vocabulary().names, ", ") + " and the group activity, as in Exeq::Action::\"read\""
 	case strings.Contains(message, "unrecognized entity type"):
 		return "the types are " + strings.Join(typeNames(), ", ")
 	case strings.Contains(message, "optional attribute"):
@@ -133,7 +133,7 @@ func validationFix(message string) string {
 
 func typeNames() []string {
 	var out []string
-	for t := range vocabulary.ancestors {
+	for t := range vocabulary().ancestors {
 		out = append(out, string(t))
 	}
 	slices.Sort(out)

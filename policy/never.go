@@ -22,7 +22,7 @@ const (
 func (r *rule) neverTrue() bool {
 	for _, name := range r.actions {
 		for _, pt := range []types.EntityType{typeAgent, typeUser} {
-			j := judge{principal: pt, resource: vocabulary.actions[name].resource}
+			j := judge{principal: pt, resource: vocabulary().actions[name].resource}
 			if j.scope(r.policy.Principal, pt) == isFalse || j.scope(r.policy.Resource, j.resource) == isFalse {
 				continue
 			}
@@ -61,7 +61,7 @@ func contradictory(r *rule) bool {
 type judge struct{ principal, resource types.EntityType }
 
 func (j judge) scope(s ast.IsScopeNode, t types.EntityType) truth {
-	above := vocabulary.ancestors[t]
+	above := vocabulary().ancestors[t]
 	ok := true
 	switch s := s.(type) {
 	case ast.ScopeTypeEq:
@@ -143,7 +143,7 @@ func (j judge) typeOf(n ast.IsNode) (types.EntityType, bool) {
 
 func (j judge) in(t types.EntityType, n ast.IsNode) truth {
 	us, ok := entityLiterals(n)
-	if ok && !slices.ContainsFunc(us, func(u types.EntityUID) bool { return slices.Contains(vocabulary.ancestors[t], u.Type) }) {
+	if ok && !slices.ContainsFunc(us, func(u types.EntityUID) bool { return slices.Contains(vocabulary().ancestors[t], u.Type) }) {
 		return isFalse
 	}
 	return unknown

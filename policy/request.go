@@ -54,7 +54,7 @@ func (q *query) start(s *Set, r *exeq.Request, in *exeq.Inputs) error {
 	if name == exeq.ActionMap {
 		name = exeq.ActionExec
 	}
-	a, ok := vocabulary.actions[name]
+	a, ok := vocabulary().actions[name]
 	if !ok {
 		return fmt.Errorf("unknown action %q", r.Action)
 	}
@@ -209,7 +209,7 @@ func (q *query) place(uid types.EntityUID) (types.Entity, bool) {
 		return types.Entity{}, false
 	}
 	at := *q
-	at.action, at.resource, at.want = actionRead, uid, depResource
+	at.action, at.resource, at.want = vocabulary().read, uid, depResource
 	return at.makeEntity(), true
 }
 

@@ -4,11 +4,14 @@ import (
 	_ "embed"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/resolved"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+
+	"github.com/exeq/exeq"
 )
 
 // Schema is the Cedar schema that every policy is validated against.
@@ -49,16 +52,22 @@ var classOf = map[types.EntityType]class{
 	typePath: classPath, typeProgram: classProgram, typeEndpoint: classEndpoint, typeTool: classTool,
 }
 
-// vocabulary is the resolved schema with what is derived from it. It is
-// built once; the embedded text is part of the program, so a fault in it is a
-// programming error.
-var vocabulary = func() (v struct {
+// words is the resolved schema with what is derived from it.
+type words struct {
 	validator *validate.Validator
 	actions   map[string]*action // leaf actions by name
 	groups    map[types.EntityUID][]string
 	names     []string // of leaf actions, sorted
 	ancestors map[types.EntityType][]types.EntityType
-}) {
+
+	read, write, exec, connect *action
+}
+
+// vocabulary is made at first use: commands that need no policy do not wait
+// for it. The embedded text is part of the program, so a fault in it is a
+// programming error.
+var vocabulary = sync.OnceValue(func() *words {
+	v := &words{actions: map[string]*action{}, groups: map[types.EntityUID][]string{}}
 	var s schema.Schema
 	if err := s.UnmarshalCedar([]byte(Schema)); err != nil {
 		panic(err)
@@ -68,7 +77,6 @@ var vocabulary = func() (v struct {
 		panic(err)
 	}
 	v.validator = validate.New(rs, validate.WithStrict())
-	v.actions, v.groups = map[string]*action{}, map[types.EntityUID][]string{}
 	for uid, a := range rs.Actions {
 		if a.AppliesTo == nil {
 			continue
@@ -81,8 +89,9 @@ var vocabulary = func() (v struct {
 	}
 	v.names = slices.Sorted(maps.Keys(v.actions))
 	v.ancestors = ancestorTypes(rs)
+	v.read, v.write, v.exec, v.connect = v.actions[exeq.ActionRead], v.actions[exeq.ActionWrite], v.actions[exeq.ActionExec], v.actions[exeq.ActionConnect]
 	return v
-}()
+})
 
 // ancestorTypes gives, for each entity type, the types that may be above it,
 // its own included.

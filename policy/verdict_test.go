@@ -225,7 +225,7 @@ func TestEvaluationErrorDenies(t *testing.T) {
 		t.Fatal(ps)
 	}
 	for _, r := range rules {
-		r.actions = vocabulary.names
+		r.actions = vocabulary().names
 	}
 	s := &Set{source: &Source{}, settings: &Settings{floor: exeq.TierNested}, directory: &directory{}, rules: rules, index: buildIndex(rules)}
 	d := decide(t, s, testRequest(exeq.ActionRead, "/x"), testInputs())
