@@ -23,8 +23,8 @@ import (
 // permits out, in this process and the next ones, until a check passes.
 func (s *Store) Fsck(ctx context.Context) error {
 	err := s.check(ctx)
-	if err != nil && ctx.Err() != nil {
-		return recordErr("check", context.Cause(ctx)) // says nothing about the store
+	if err != nil && (ctx.Err() != nil || !errors.Is(err, ErrDamaged)) {
+		return recordErr("check", err) // it could not be made, which says nothing about the store
 	}
 	return s.judged(err)
 }
@@ -74,7 +74,7 @@ type link struct {
 }
 
 func damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: store.db is damaged: %w", exeq.ErrRecord, fmt.Errorf(format, args...))
+	return fmt.Errorf("%w: store.db: %w", ErrDamaged, fmt.Errorf(format, args...))
 }
 
 func (f *checker) structure() error {
@@ -279,7 +279,7 @@ func (f *checker) placements() error {
 		return err
 	}
 	if tree.N < f.st.size {
-		return fmt.Errorf("%w: the log holds %d entries, the store saw %d", exeq.ErrRecord, tree.N, f.st.size)
+		return fmt.Errorf("%w: the log holds %d entries, the store saw %d", ErrDamaged, tree.N, f.st.size)
 	}
 	rows, err := f.q.QueryContext(f.ctx, `SELECT row, n, idx FROM placed ORDER BY row`)
 	if err != nil {
@@ -300,10 +300,34 @@ func (f *checker) placements() error {
 			return err
 		}
 	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if err := f.unnoted(tree); err != nil {
+		return err
+	}
 	if next <= f.st.covered {
 		return damaged("rows from %d on are noted as in the log and have no place there", next)
 	}
-	return rows.Err()
+	return nil
+}
+
+// unnoted checks entries of the log whose index was not yet written back.
+func (f *checker) unnoted(tree tlog.Tree) error {
+	return f.s.log.entries(tree, f.st.size, tree.N, func(index int64, entry []byte) error {
+		leaf, err := exeq.ParseLeaf(entry)
+		if err != nil {
+			return fmt.Errorf("%w: entry %d of the log: %w", ErrDamaged, index, err)
+		}
+		var n int
+		if err := f.q.QueryRowContext(f.ctx, `SELECT count(*) FROM leaf WHERE id = ? AND bytes = ?`, leaf.ID, entry).Scan(&n); err != nil {
+			return err
+		}
+		if n != 1 {
+			return fmt.Errorf("%w: the log holds entry %d that the store does not: store.db was rolled back", ErrDamaged, index)
+		}
+		return nil
+	})
 }
 
 func (f *checker) placed(tree tlog.Tree, p placement) error {
@@ -321,7 +345,7 @@ func (f *checker) placed(tree tlog.Tree, p placement) error {
 			return err
 		}
 		if string(have) != string(entry) {
-			return fmt.Errorf("%w: row %d of store.db is not what the log holds at %d", exeq.ErrRecord, p.row+index-p.index, index)
+			return fmt.Errorf("%w: row %d of store.db is not what the log holds at %d", ErrDamaged, p.row+index-p.index, index)
 		}
 		return nil
 	})
@@ -356,7 +380,7 @@ func (f *checker) log() error {
 		return err
 	}
 	if f.st != nil && cp.tree.N < f.st.covered {
-		return fmt.Errorf("%w: the checkpoint covers %d entries, the store saw one of %d", exeq.ErrRecord, cp.tree.N, f.st.covered)
+		return fmt.Errorf("%w: the checkpoint covers %d entries, the store saw one of %d", ErrDamaged, cp.tree.N, f.st.covered)
 	}
 	if policy, err := os.ReadFile(filepath.Join(f.s.c.Dir, WitnessPolicy)); err == nil {
 		group, err := tessera.NewWitnessGroupFromPolicy(policy)
@@ -364,7 +388,7 @@ func (f *checker) log() error {
 			return recordErr("witness policy", err)
 		}
 		if cp.tree.N > 0 && !group.Satisfied(cp.raw) {
-			return fmt.Errorf("%w: the published checkpoint lacks the quorum of the witness policy", exeq.ErrRecord)
+			return fmt.Errorf("%w: the published checkpoint lacks the quorum of the witness policy", ErrDamaged)
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return recordErr("witness policy", err)
@@ -383,7 +407,7 @@ func (f *checker) log() error {
 	v := f.s.log.verifier
 	err = fsck.New(v.Name(), v, fetcher{f.s.log.dir, cp.raw}, bundleHashes, fsck.Opts{N: 2}).Check(f.ctx)
 	if err != nil {
-		return fmt.Errorf("%w: the log is damaged: %w", exeq.ErrRecord, err)
+		return fmt.Errorf("%w: the log: %w", ErrDamaged, err)
 	}
 	return nil
 }
@@ -401,7 +425,20 @@ func (f fetcher) ReadTile(_ context.Context, level, index uint64, p uint8) ([]by
 }
 
 func (f fetcher) ReadEntryBundle(_ context.Context, index uint64, p uint8) ([]byte, error) {
-	return readPartial(f.dir, int(p), func(p uint8) string { return layout.EntriesPath(index, p) })
+	b, err := readPartial(f.dir, int(p), func(p uint8) string { return layout.EntriesPath(index, p) })
+	if err != nil {
+		return nil, err
+	}
+	// fsck indexes the entries of the bundle that the tree asks for and panics
+	// where there are fewer.
+	want := int(p)
+	if want == 0 {
+		want = layout.EntryBundleWidth
+	}
+	if hs, err := bundleHashes(b); err != nil || len(hs) < want {
+		return nil, fmt.Errorf("bundle %d holds %d entries of %d", index, len(hs), want)
+	}
+	return b, nil
 }
 
 // bundleHashes gives the leaf hashes of an entry bundle.

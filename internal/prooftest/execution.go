@@ -39,7 +39,7 @@ type Run struct {
 	Promise exeq.Promise
 }
 
-// Request is one that the starter policy permits.
+// Request is one that the world's policy permits.
 func Request() *exeq.Request {
 	return &exeq.Request{
 		Subject: exeq.Entity{Type: "Agent", ID: "dev"}, Action: exeq.ActionRun,
@@ -62,7 +62,7 @@ func (w *World) Plan() *Plan {
 	p.Decision, err = w.Set.Decide(ctx, p.Request, p.Inputs)
 	check(w.TB, err)
 	if !p.Decision.Verdict.Permits() {
-		w.TB.Fatalf("the starter policy denies the test's request: %s", p.Decision.Reason)
+		w.TB.Fatalf("the policy denies the test's request: %s", p.Decision.Reason)
 	}
 	p.Rights, err = w.Set.Compile(ctx, p.Request, p.Inputs, p.Decision)
 	check(w.TB, err)

@@ -43,13 +43,23 @@ type World struct {
 	Witnesses []*Witness
 }
 
+const cedar = `
+@id("workspace-files")
+permit (principal, action in [Exeq::Action::"read", Exeq::Action::"write"], resource)
+when { resource in [context.workspace, context.tmp] };
+
+@id("system-programs")
+permit (principal, action in [Exeq::Action::"run", Exeq::Action::"exec"], resource)
+when { resource in [Exeq::Path::"/usr/bin"] };
+`
+
 // New makes an installation whose log holds its key leaves and the activation
-// of the starter policy.
+// of a small policy.
 func New(t testing.TB) *World {
 	t.Helper()
 	ring, err := keyring.Create(t.TempDir())
 	check(t, err)
-	set, err := policy.Load(policy.Starter())
+	set, err := policy.Load(&policy.Source{Version: 1, Files: map[string]string{"test.cedar": cedar}})
 	check(t, err)
 	w := &World{
 		TB: t, Ring: ring, Set: set, Now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),

@@ -119,7 +119,7 @@ func (in *Installation) Governor(e exeq.Enforcer) (*exeq.Governor, error) {
 		return nil, err
 	}
 	return &exeq.Governor{
-		Policies: in.policies, Issuer: in.issuer, Recorder: owning{in.Store}, Admitter: admitter,
+		Policies: in.policies, Issuer: in.issuer, Recorder: in.Store, Admitter: admitter,
 		Enforcer: e, Appraiser: attest.Appraiser{},
 		IssuerKey: in.Keys.Signer(exeq.RoleIssuer), NodeKey: in.Keys.Signer(exeq.RoleNode),
 		Actor: in.actor, Revocations: in.revocations, Within: in.protect,
@@ -228,27 +228,6 @@ func (in *Installation) activate(ctx context.Context, set *policy.Set) error {
 		return err
 	}
 	return in.Store.PutBlobAs(ctx, at, []byte(digest.String()))
-}
-
-// owning registers this process as owner before a permit is on record and
-// releases it when the end is, so that a killed run is found.
-type owning struct{ *record.Store }
-
-func (o owning) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promise, error) {
-	for _, e := range entries {
-		if e.Leaf.Kind == exeq.KindPermit {
-			if err := o.Own(ctx, e.Leaf.Execution); err != nil {
-				return nil, err
-			}
-		}
-	}
-	promises, err := o.Store.Record(ctx, entries...)
-	for _, e := range entries {
-		if err == nil && e.Leaf.Kind == exeq.KindEnd {
-			err = o.Release(ctx, e.Leaf.Execution)
-		}
-	}
-	return promises, err
 }
 
 // privateDir makes dir for this user alone and refuses one that others can
