@@ -162,6 +162,21 @@ func TestDeniedNamesAreNotResolved(t *testing.T) {
 	}
 }
 
+// Each denial has its line said once, whatever the client shows of it.
+func TestSaysEachDenialOnce(t *testing.T) {
+	var said []string
+	f := start(t, anyPort("*"), func(c *Config) { c.Say = func(line string) { said = append(said, line) } })
+	f.g.set(func(id string) bool { return id != "evil.example:443" })
+	for range 3 {
+		f.raw("CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n")
+		f.raw("CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
+		f.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n") // a mistake, no denial
+	}
+	if len(said) != 2 || !strings.HasPrefix(said[0], "exeq: connect to evil.example:443 denied by policy test-forbid") || !strings.Contains(said[1], "loopback") {
+		t.Errorf("said %q, want each of two denials once", said)
+	}
+}
+
 // Requests on which two parsers could disagree are refused, and none of them
 // makes the proxy dial or ask.
 func TestRefusedSpellings(t *testing.T) {

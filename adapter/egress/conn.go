@@ -103,6 +103,7 @@ func headRefusal(err error) *refusal {
 // refuse answers and lingers for a moment, so that the answer reaches a client
 // that is still sending.
 func (s *session) refuse(r *refusal, method string) {
+	s.p.say(r)
 	s.p.cfg.Logger.Info("egress refused", "status", r.status, "line", r.line)
 	s.c.SetDeadline(time.Now().Add(2 * time.Second))
 	if _, err := s.c.Write(r.bytes(method)); err != nil {

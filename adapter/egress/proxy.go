@@ -41,6 +41,9 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger discards where nil.
 	Logger *slog.Logger
+	// Say, where not nil, gets the one line of each denial ("exeq: connect to
+	// …"), each distinct line once: many clients show their user only a 403.
+	Say func(line string)
 
 	MaxConns    int           // of the execution at once; 0: exeq.MaxProxyConns
 	HeadTimeout time.Duration // from the first byte of a head to its end; 0: 10 s
@@ -60,6 +63,7 @@ type Proxy struct {
 	ruled      map[target]struct{} // allowed until the next Recheck
 	generation int
 	conns      int
+	said       map[string]struct{}
 }
 
 // New makes a proxy; it starts nothing.
@@ -85,7 +89,7 @@ func New(cfg Config) *Proxy {
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = 15 * time.Second
 	}
-	p := &Proxy{cfg: cfg, ownAddrs: interfaceAddrs, flows: map[*flow]struct{}{}, ruled: map[target]struct{}{}}
+	p := &Proxy{cfg: cfg, ownAddrs: interfaceAddrs, flows: map[*flow]struct{}{}, ruled: map[target]struct{}{}, said: map[string]struct{}{}}
 	p.transport = &http.Transport{
 		// The transport pools by host:port, which is what was decided on;
 		// each new connection is resolved and judged by itself.
@@ -199,6 +203,26 @@ func (p *Proxy) Recheck(ctx context.Context) {
 				f.stop(errRecheck)
 			}
 		}
+	}
+}
+
+// maxSaid bounds how many lines are told apart; what comes after is only in
+// the record.
+const maxSaid = 256
+
+// say passes a denial's line on, once.
+func (p *Proxy) say(r *refusal) {
+	if p.cfg.Say == nil || r.status != http.StatusForbidden {
+		return
+	}
+	p.mu.Lock()
+	_, again := p.said[r.line]
+	if again = again || len(p.said) >= maxSaid; !again {
+		p.said[r.line] = struct{}{}
+	}
+	p.mu.Unlock()
+	if !again {
+		p.cfg.Say(r.line)
 	}
 }
 

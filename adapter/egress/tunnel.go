@@ -74,6 +74,7 @@ func (t *tunnel) refuse(err error) {
 	var r *refusal
 	if errors.As(err, &r) {
 		t.s.p.cfg.Gate.Seen(exeq.Activity{Action: exeq.ActionConnect, Resource: exeq.Resource{Type: "Endpoint", ID: t.f.to.String()}}, false)
+		t.s.p.say(r)
 		t.s.p.cfg.Logger.Warn("egress tunnel refused", "endpoint", t.f.to.String(), "line", r.line)
 		if !t.spoke.Load() {
 			t.s.c.SetWriteDeadline(time.Now().Add(time.Second))
