@@ -44,7 +44,7 @@ func (x *Execution) append(ctx context.Context, kind Kind, b LeafBody, private m
 func (x *Execution) permitted(ctx context.Context, d Decision) (*PermitRecord, error) {
 	return x.append(ctx, KindPermit, LeafBody{Verdict: d.Verdict, Policies: d.Policies}, map[string]any{
 		"permit": string(x.permit.Envelope), "request": x.Request, "inputs": &x.inputs,
-		"decision": d, "policySet": d.PolicySet, "rights": x.permit.Body.RightsDigest,
+		"decision": d, "policySet": d.PolicySet, "rights": x.rights,
 	}, nil)
 }
 
