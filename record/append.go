@@ -214,10 +214,10 @@ func (l *openLog) waiting(ctx context.Context) ([]waitingRow, error) {
 			}
 		}
 		if int64(len(hashes)) != b.n {
-			return nil, fmt.Errorf("%w: rows %d–%d of store.db are missing", exeq.ErrRecord, b.first, b.first+b.n-1)
+			return nil, fmt.Errorf("%w: rows %d–%d of store.db are missing", ErrDamaged, b.first, b.first+b.n-1)
 		}
 		if err := checkPromise(key, b.note, hashes, b.ms); err != nil {
-			return nil, fmt.Errorf("%w: rows %d–%d of store.db are damaged: %w", exeq.ErrRecord, b.first, b.first+b.n-1, err)
+			return nil, fmt.Errorf("%w: rows %d–%d of store.db are damaged: %w", ErrDamaged, b.first, b.first+b.n-1, err)
 		}
 	}
 	return out, explain("read outbox", all.Err())

@@ -97,7 +97,7 @@ func (s *Store) summary(ctx context.Context, id string) (*Summary, error) {
 		}
 		l, err := exeq.ParseLeaf(b)
 		if err != nil {
-			return nil, fmt.Errorf("%w: a leaf of %s is damaged: %w", exeq.ErrRecord, id, err)
+			return nil, fmt.Errorf("%w: a leaf of %s: %w", ErrDamaged, id, err)
 		}
 		x.Parent, x.Actor = l.Parent, l.Actor
 		switch l.Kind {
@@ -147,7 +147,7 @@ func (s *Store) Decisions(ctx context.Context, after int64, f func(*Decision) bo
 		d.Execution = execution.String
 		whole, err := d.fill(leaf, data)
 		if err != nil {
-			return fmt.Errorf("%w: row %d of store.db is damaged: %w", exeq.ErrRecord, d.Row, err)
+			return fmt.Errorf("%w: row %d of store.db: %w", ErrDamaged, d.Row, err)
 		}
 		if whole && !f(d) {
 			return nil

@@ -70,7 +70,7 @@ func (l *logReader) checkpoint() (*checkpoint, error) {
 	}
 	cp, err := l.parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s is damaged: %w", exeq.ErrRecord, path, err)
+		return nil, fmt.Errorf("%w: %s is damaged: %w", ErrDamaged, path, err)
 	}
 	// A file that changes while it is read is read again next time; one that
 	// changed within the clock's grain is too.
@@ -124,7 +124,7 @@ func (t tiles) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 			return nil, err
 		}
 		if len(b) < w.W*tlog.HashSize {
-			return nil, fmt.Errorf("%w: tile %s of the log is cut short", exeq.ErrRecord, w.Path())
+			return nil, fmt.Errorf("%w: tile %s of the log is cut short", ErrDamaged, w.Path())
 		}
 		out[i] = b[:w.W*tlog.HashSize]
 	}
@@ -163,11 +163,11 @@ func (l *logReader) entries(tree tlog.Tree, from, to int64, f func(index int64, 
 		}
 		hs, err := l.hashes(tree).ReadHashes(want)
 		if err != nil {
-			return fmt.Errorf("%w: the log's tiles do not give its root: %w", exeq.ErrRecord, err)
+			return fmt.Errorf("%w: the log's tiles do not give its root: %w", ErrDamaged, err)
 		}
 		for i := bundle * width; i < from+int64(len(want)); i++ {
 			if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
-				return fmt.Errorf("%w: entry bundle %d of the log is cut short", exeq.ErrRecord, bundle)
+				return fmt.Errorf("%w: entry bundle %d of the log is cut short", ErrDamaged, bundle)
 			}
 			n := 2 + int(binary.BigEndian.Uint16(b))
 			entry := b[2:n]
@@ -176,7 +176,7 @@ func (l *logReader) entries(tree tlog.Tree, from, to int64, f func(index int64, 
 				continue
 			}
 			if tlog.RecordHash(entry) != hs[i-from] {
-				return fmt.Errorf("%w: entry %d of the log is damaged: its bytes are not those that the tree holds", exeq.ErrRecord, i)
+				return fmt.Errorf("%w: entry %d of the log is damaged: its bytes are not those that the tree holds", ErrDamaged, i)
 			}
 			if err := f(i, entry); err != nil {
 				return err
@@ -193,14 +193,14 @@ func (l *logReader) prefix(older, newer tlog.Tree) error {
 		return nil
 	}
 	if older.N > newer.N {
-		return fmt.Errorf("%w: the log would shrink from %d to %d entries", exeq.ErrRecord, older.N, newer.N)
+		return fmt.Errorf("%w: the log would shrink from %d to %d entries", ErrDamaged, older.N, newer.N)
 	}
 	p, err := tlog.ProveTree(newer.N, older.N, l.hashes(newer))
 	if err == nil {
 		err = tlog.CheckTree(p, newer.N, newer.Hash, older.N, older.Hash)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the log of %d entries does not continue the one of %d: %w", exeq.ErrRecord, newer.N, older.N, err)
+		return fmt.Errorf("%w: the log of %d entries does not continue the one of %d: %w", ErrDamaged, newer.N, older.N, err)
 	}
 	return nil
 }
@@ -259,7 +259,7 @@ func (l *logReader) proof(cp *checkpoint, index int64, leaf []byte) (string, err
 		err = tlog.CheckRecord(path, cp.tree.N, cp.tree.Hash, index, tlog.RecordHash(leaf))
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w: the log does not prove its entry %d: %w", exeq.ErrRecord, index, err)
+		return "", fmt.Errorf("%w: the log does not prove its entry %d: %w", ErrDamaged, index, err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "c2sp.org/tlog-proof@v1\nindex %d\n", index)

@@ -170,7 +170,7 @@ func (s *Store) look(ctx context.Context, st *state) (err error) {
 	case err != nil:
 		return recordErr("open the log", err)
 	case cp.tree.N < st.covered: // every covered row is in it
-		return fmt.Errorf("%w: the published checkpoint covers %d entries, the store saw one of %d: the log was rolled back", exeq.ErrRecord, cp.tree.N, st.covered)
+		return fmt.Errorf("%w: the published checkpoint covers %d entries, the store saw one of %d: the log was rolled back", ErrDamaged, cp.tree.N, st.covered)
 	}
 	s.found.behind = cp.tree.N > st.size
 	return nil

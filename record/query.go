@@ -40,14 +40,14 @@ func (s *Store) leaves(ctx context.Context, where string, args ...any) ([]Stored
 		}
 		leaf, err := exeq.ParseLeaf(st.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%w: row %d of store.db is damaged: %w", exeq.ErrRecord, st.Row, err)
+			return nil, fmt.Errorf("%w: row %d of store.db: %w", ErrDamaged, st.Row, err)
 		}
 		st.Leaf, st.Index = *leaf, -1
 		if index.Valid {
 			st.Index = index.Int64
 		}
 		if st.Disclosures, err = decodeDisclosures(leaf.ID, data); err != nil {
-			return nil, fmt.Errorf("%w: %w", exeq.ErrRecord, err)
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		out = append(out, st)
 	}
@@ -163,7 +163,7 @@ func readBatch(ctx context.Context, q queryer, row int64) (*batchOf, error) {
 		return nil, explain("read promise", err)
 	}
 	if row >= b.first+b.n || int64(len(hashes)) != b.n {
-		return nil, fmt.Errorf("%w: row %d of store.db has no promise or its batch is damaged", exeq.ErrRecord, row)
+		return nil, fmt.Errorf("%w: row %d of store.db has no promise or its batch is cut short", ErrDamaged, row)
 	}
 	b.tree = newMerkle(hashes)
 	return &b, nil
@@ -197,10 +197,10 @@ func (s *Store) checkTail(ctx context.Context, q queryer) error {
 		return err
 	}
 	if b.first+b.n-1 != last {
-		return fmt.Errorf("%w: the newest rows of store.db have no promise", exeq.ErrRecord)
+		return fmt.Errorf("%w: the newest rows of store.db have no promise", ErrDamaged)
 	}
 	if err := checkPromise(s.c.Keys.NoteVerifier(exeq.RolePromise), b.note, b.tree[0], b.ms); err != nil {
-		return fmt.Errorf("%w: rows %d–%d of store.db are damaged: %w", exeq.ErrRecord, b.first, last, err)
+		return fmt.Errorf("%w: rows %d–%d of store.db: %w", ErrDamaged, b.first, last, err)
 	}
 	return nil
 }
@@ -256,7 +256,7 @@ func (s *Store) Blob(ctx context.Context, d exeq.Digest) ([]byte, error) {
 		return nil, explain("read blob", err)
 	}
 	if string(sum) != string(blobSum(d, b)) {
-		return nil, fmt.Errorf("%w: blob %s of store.db is damaged", exeq.ErrRecord, d)
+		return nil, fmt.Errorf("%w: blob %s of store.db", ErrDamaged, d)
 	}
 	return b, nil
 }

@@ -131,6 +131,10 @@ func (s *Store) release() error {
 // that was deleted, restored or rolled back never meets its old permits.
 func (s *Store) Epoch() string { return s.epoch }
 
+// ErrDamaged: what the store or the log holds is not what was put there. Until
+// Fsck passes nothing is granted.
+var ErrDamaged = fmt.Errorf("%w: the record is damaged", exeq.ErrRecord)
+
 // recordErr wraps what went wrong in [exeq.ErrRecord].
 func recordErr(doing string, err error) error {
 	if err == nil || errors.Is(err, exeq.ErrRecord) {

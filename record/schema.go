@@ -95,7 +95,7 @@ func scanState(row *sql.Row) (*state, error) {
 		return nil, fmt.Errorf("state row: %w", err)
 	}
 	if string(sum) != string(st.sum()) {
-		return nil, errors.New("the state row of store.db is damaged")
+		return nil, fmt.Errorf("%w: the state row of store.db", ErrDamaged)
 	}
 	return &st, nil
 }
@@ -179,7 +179,7 @@ func (s *Store) takeLock() (session string, alone bool, err error) {
 	b := make([]byte, 33)
 	n, err := s.lock.ReadAt(b, 0)
 	if n != 32 || !errors.Is(err, io.EOF) {
-		return "", false, fmt.Errorf("%w: store.lock is damaged", exeq.ErrRecord)
+		return "", false, fmt.Errorf("%w: store.lock", ErrDamaged)
 	}
 	return string(b[:n]), false, nil
 }
@@ -197,7 +197,7 @@ func explain(doing string, err error) error {
 		case sqliteFull:
 			return fmt.Errorf("%w: %s: the disk is full", exeq.ErrRecord, doing)
 		case sqliteCorrupt, sqliteNotADB:
-			return fmt.Errorf("%w: %s: store.db is damaged (%w)", exeq.ErrRecord, doing, err)
+			return fmt.Errorf("%w: %s: store.db is not whole (%w)", ErrDamaged, doing, err)
 		case sqliteBusy:
 			return fmt.Errorf("%w: %s: another process holds store.db for too long", exeq.ErrRecord, doing)
 		case sqliteIOErr:

@@ -107,8 +107,16 @@ func (s *Store) Sequence(ctx context.Context) error {
 var errBusy = errors.New("another process is the sequencer")
 
 // step puts what waits into the log and notes what the published checkpoint
-// covers by now.
+// covers by now. Damage that it meets on the way keeps permits out from then on.
 func (s *Store) step(ctx context.Context) error {
+	err := s.tryStep(ctx)
+	if errors.Is(err, ErrDamaged) {
+		return s.judged(err)
+	}
+	return err
+}
+
+func (s *Store) tryStep(ctx context.Context) error {
 	s.seq.mu.Lock()
 	defer s.seq.mu.Unlock()
 	s.seq.lastUsed = time.Now()
@@ -248,7 +256,7 @@ func (s *Store) openLog(ctx context.Context) (l *openLog, err error) {
 		return l, err
 	}
 	if tree.N < st.size {
-		return l, fmt.Errorf("%w: the log holds %d entries, the store saw %d: it was rolled back or is damaged", exeq.ErrRecord, tree.N, st.size)
+		return l, fmt.Errorf("%w: the log holds %d entries, the store saw %d: it was rolled back or is damaged", ErrDamaged, tree.N, st.size)
 	}
 	if err := s.log.checkEdge(tree, st.covered > 0); err != nil {
 		return l, err
@@ -293,6 +301,9 @@ func (l *openLog) close() error {
 	return nil
 }
 
+// tesseraVersion is that of Tessera's POSIX layout.
+const tesseraVersion = "1"
+
 // integrated reads the tree that Tessera has integrated, published or not.
 func (r *logReader) integrated() (tlog.Tree, error) {
 	raw, err := os.ReadFile(filepath.Join(r.dir, ".state", "treeState"))
@@ -302,12 +313,17 @@ func (r *logReader) integrated() (tlog.Tree, error) {
 	if err != nil {
 		return tlog.Tree{}, recordErr("read log", err)
 	}
+	// Of another version Tessera would open nothing, but only when it next
+	// sequences.
+	if v, err := os.ReadFile(filepath.Join(r.dir, ".state", "version")); err != nil || string(v) != tesseraVersion {
+		return tlog.Tree{}, fmt.Errorf("%w: the log's version is %.8q, want %q", ErrDamaged, v, tesseraVersion)
+	}
 	var ts struct {
 		Size int64  `json:"size"`
 		Root []byte `json:"root"`
 	}
 	if err := json.Unmarshal(raw, &ts); err != nil || len(ts.Root) != tlog.HashSize || ts.Size < 0 {
-		return tlog.Tree{}, fmt.Errorf("%w: the log's tree state is damaged", exeq.ErrRecord)
+		return tlog.Tree{}, fmt.Errorf("%w: the log's tree state is damaged", ErrDamaged)
 	}
 	return tlog.Tree{N: ts.Size, Hash: tlog.Hash(ts.Root)}, nil
 }
@@ -317,7 +333,7 @@ func (r *logReader) integrated() (tlog.Tree, error) {
 func (r *logReader) checkEdge(tree tlog.Tree, published bool) error {
 	if tree.N > 0 {
 		if _, err := r.hashes(tree).ReadHashes([]int64{tlog.StoredHashIndex(0, tree.N-1)}); err != nil {
-			return fmt.Errorf("%w: the log is damaged: its tiles do not give its root: %w", exeq.ErrRecord, err)
+			return fmt.Errorf("%w: the log is damaged: its tiles do not give its root: %w", ErrDamaged, err)
 		}
 	}
 	cp, err := r.checkpoint()
@@ -400,19 +416,19 @@ func (l *openLog) reconcile(ctx context.Context, tree tlog.Tree, from int64) err
 	err := l.s.log.entries(tree, from, tree.N, func(index int64, entry []byte) error {
 		leaf, err := exeq.ParseLeaf(entry)
 		if err != nil {
-			return fmt.Errorf("%w: entry %d of the log: %w", exeq.ErrRecord, index, err)
+			return fmt.Errorf("%w: entry %d of the log: %w", ErrDamaged, index, err)
 		}
 		var row int64
 		var bytes []byte
 		err = l.s.read.QueryRowContext(ctx, `SELECT row, bytes FROM leaf WHERE id = ?`, leaf.ID).Scan(&row, &bytes)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("%w: the log holds leaf %s that the store does not: store.db was rolled back", exeq.ErrRecord, leaf.ID)
+			return fmt.Errorf("%w: the log holds leaf %s that the store does not: store.db was rolled back", ErrDamaged, leaf.ID)
 		}
 		if err != nil {
 			return explain("reconcile", err)
 		}
 		if string(bytes) != string(entry) {
-			return fmt.Errorf("%w: leaf %s says one thing in the log and another in the store", exeq.ErrRecord, leaf.ID)
+			return fmt.Errorf("%w: leaf %s says one thing in the log and another in the store", ErrDamaged, leaf.ID)
 		}
 		if !l.isPlaced(row) && row > l.covered {
 			ps = extend(ps, row, index)

@@ -9,9 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
-
-	"github.com/exeq/exeq"
 )
 
 // A store that its last user closed leaves a stamp of its files behind. When
@@ -103,20 +102,26 @@ func (s *Store) leaveStamp() {
 // opened; alone says that no other process vouches for the files.
 func (s *Store) assess(ctx context.Context, alone, clean bool) error {
 	why, err := os.ReadFile(filepath.Join(s.c.Dir, damagedFile))
-	switch {
-	case err == nil:
-		s.damage.Store(&damage{fmt.Errorf("%w: the record was found damaged: %s", exeq.ErrRecord, why)})
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return recordErr("open store", err)
-	case !alone || clean:
-		return nil
-	}
-	if info, err := os.Stat(filepath.Join(s.c.Dir, "store.db")); err != nil || info.Size() > checkLimit {
-		s.c.Log.Warn("the record was not closed by its last user and is too large to be checked at each start: run a full check", "err", err)
+	marked := err == nil
+	if marked {
+		s.damage.Store(&damage{fmt.Errorf("%w (found by an earlier check): %s", ErrDamaged, strings.TrimPrefix(string(why), ErrDamaged.Error()+": "))})
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return recordErr("open store", err)
 	}
-	if err := s.Fsck(ctx); err != nil && s.damage.Load() == nil {
+	if !alone || clean && !marked {
+		return nil
+	}
+	info, err := os.Stat(filepath.Join(s.c.Dir, "store.db"))
+	if err != nil {
+		return recordErr("open store", err)
+	}
+	if info.Size() > checkLimit {
+		if !marked {
+			s.c.Log.Warn("the record was not closed by its last user and is too large to be checked at each start: only its newest part was", "bytes", info.Size())
+		}
+		return nil
+	}
+	if err := s.Fsck(ctx); err != nil && s.Damage() == nil {
 		return err // could not be checked
 	}
 	return nil

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-
-	"github.com/exeq/exeq"
 )
 
 // checkWAL looks into a write-ahead log that a crash left behind, before
@@ -27,7 +25,7 @@ func checkWAL(path string) error {
 	}
 	const headerSize, frameHeader = 32, 24
 	bad := func(what string) error {
-		return fmt.Errorf("%w: %s is damaged: %s", exeq.ErrRecord, path, what)
+		return fmt.Errorf("%w: %s: %s", ErrDamaged, path, what)
 	}
 	if len(b) < headerSize {
 		return nil // nothing was ever committed to it

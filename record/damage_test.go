@@ -1,0 +1,296 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/keyring"
+)
+
+// dump is everything that a store says, to be compared.
+func dump(t testing.TB, s *Store) string {
+	t.Helper()
+	ctx := within(t)
+	var b strings.Builder
+	all, err := s.Follow(ctx, 0, 1<<20)
+	if err != nil {
+		return err.Error()
+	}
+	for _, l := range all {
+		fmt.Fprintf(&b, "%d %s %v\n", l.Row, l.Bytes, l.Disclosures)
+	}
+	list, err := s.Executions(ctx, 0)
+	fmt.Fprintln(&b, list, err)
+	return b.String()
+}
+
+// populate makes a state with history: several sessions, each drained.
+func populate(t testing.TB, dir string, keys *keyring.Ring, sessions int) (leaves []string) {
+	t.Helper()
+	ctx := within(t)
+	for i := range sessions {
+		s := openStore(t, dir, keys)
+		for range 12 {
+			es := chain(t, keys, whole...)
+			if _, err := s.Record(ctx, es[:2]...); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Record(ctx, es[2:]...); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range es {
+				leaves = append(leaves, e.Leaf.ID)
+			}
+		}
+		if _, err := s.PutBlob(ctx, bytes.Repeat([]byte("policy "), 500*(i+1))); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return leaves
+}
+
+// tryOpen opens a state as a run does and gives what it found wrong; a store
+// that is found damaged must grant nothing.
+func tryOpen(t testing.TB, dir string, same func(*Store) string) (found error) {
+	t.Helper()
+	keys, err := keyring.Open(dir)
+	if err != nil {
+		return err
+	}
+	s, err := Open(context.Background(), Config{Dir: dir, Keys: keys})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx := within(t)
+	if _, err := s.Recover(ctx); err != nil {
+		if _, rerr := s.Record(ctx, chain(t, keys, exeq.KindPermit)...); !errors.Is(rerr, exeq.ErrRecord) {
+			t.Errorf("a permit is recorded although %v", err)
+		}
+		if rerr := s.Burn(ctx, exeq.NewID(), "n", exeq.Time{}); !errors.Is(rerr, exeq.ErrRecord) {
+			t.Errorf("a nonce is burnt although %v", err)
+		}
+		return err
+	}
+	if diff := same(s); diff != "" {
+		t.Errorf("nothing found wrong, but %s", diff)
+	}
+	return nil
+}
+
+// TestFlippedByte flips one byte in every file of the state in turn. Each is
+// found when the state is next used, and then nothing is granted; or it was in
+// room that nothing uses, and everything still reads the same.
+func TestFlippedByte(t *testing.T) {
+	dir, keys := newState(t)
+	populate(t, dir, keys, 3)
+	want := ""
+	if err := tryOpen(t, dir, func(s *Store) string { want = dump(t, s); return "" }); err != nil {
+		t.Fatal(err)
+	}
+	same := func(s *Store) string {
+		if got := dump(t, s); got != want {
+			return "the record reads differently"
+		}
+		return ""
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustFind := 0
+	for _, path := range files {
+		name, _ := filepath.Rel(dir, path)
+		base := filepath.Base(path)
+		if strings.HasSuffix(base, ".lock") || base == stampFile {
+			continue // hold nothing: see below
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Size() == 0 {
+			continue
+		}
+		offsets := []int64{0, info.Size() / 2, info.Size() - 1}
+		if base == "store.db" {
+			for range rounds(t, 40) {
+				offsets = append(offsets, r.Int64N(info.Size()))
+			}
+		}
+		caught := 0
+		for _, at := range offsets {
+			flip(t, path, at)
+			if err := tryOpen(t, dir, same); err != nil {
+				caught++
+				if caught == 1 {
+					t.Logf("%s at %d: %v", name, at, err)
+				}
+			}
+			flip(t, path, at)
+			if err := os.Remove(filepath.Join(dir, damagedFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if err := tryOpen(t, dir, same); err != nil {
+				t.Fatalf("%s is whole again: %v", name, err)
+			}
+		}
+		t.Logf("%s: %d of %d found", name, caught, len(offsets))
+		mustFind += caught
+		// Partial tiles of older tree sizes are leftovers that nothing reads.
+		if caught == 0 && !strings.Contains(name, ".p/") {
+			t.Errorf("%s: no flipped byte was found", name)
+		}
+	}
+	if mustFind < 30 {
+		t.Errorf("only %d flipped bytes were found", mustFind)
+	}
+	// A damaged stamp only costs a check.
+	flip(t, filepath.Join(dir, stampFile), 3)
+	if err := tryOpen(t, dir, same); err != nil {
+		t.Error(err)
+	}
+}
+
+func flip(t testing.TB, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1 << (at % 8)
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFlippedWAL flips bytes in the write-ahead log that a killed process left:
+// SQLite alone would forget every transaction behind it without a word.
+func TestFlippedWAL(t *testing.T) {
+	dir, keys := newState(t)
+	openStore(t, dir, keys).Close()
+	p := start(t, "loop", dir)
+	var a acked
+	for range 60 {
+		line, _ := p.next()
+		a.take(line)
+	}
+	for _, line := range p.kill() {
+		a.take(line)
+	}
+	whole := filepath.Join(t.TempDir(), "state")
+	if err := os.CopyFS(whole, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(whole, "store.db-wal"))
+	if err != nil || info.Size() == 0 {
+		t.Fatalf("no write-ahead log is left: %v", err)
+	}
+	found := 0
+	r := rand.New(rand.NewPCG(2, 2))
+	for range rounds(t, 12) {
+		try := filepath.Join(t.TempDir(), "state")
+		if err := os.CopyFS(try, os.DirFS(whole)); err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range keyring.Roles { // CopyFS widens the mode
+			if err := os.Chmod(filepath.Join(try, "keys", role+".key"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := r.Int64N(info.Size())
+		flip(t, filepath.Join(try, "store.db-wal"), at)
+		err := tryOpen(t, try, func(s *Store) string {
+			// What SQLite takes for a torn write can be the last transaction.
+			for _, id := range a.leaves[:len(a.leaves)-1] {
+				if _, err := s.Leaf(within(t), id); err != nil {
+					return fmt.Sprintf("after a flip at %d of %d: %v", at, info.Size(), err)
+				}
+			}
+			return ""
+		})
+		if err != nil {
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("no flipped byte was found")
+	}
+	t.Logf("%d found", found)
+}
+
+// TestRolledBack: a store that was put back to an older copy, and a log that
+// was, are found out by what the other one holds.
+func TestRolledBack(t *testing.T) {
+	for name, parts := range map[string][]string{
+		"store": {"store.db"},
+		"log":   {"log"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, keys := newState(t)
+			populate(t, dir, keys, 2)
+			old := filepath.Join(t.TempDir(), "old")
+			if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			s := openStore(t, dir, keys)
+			if _, err := s.Record(within(t), chain(t, keys, whole...)...); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Drain(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			for _, p := range parts {
+				if err := os.RemoveAll(filepath.Join(dir, p)); err != nil {
+					t.Fatal(err)
+				}
+				if info, err := os.Stat(filepath.Join(old, p)); err != nil {
+					t.Fatal(err)
+				} else if info.IsDir() {
+					err = os.CopyFS(filepath.Join(dir, p), os.DirFS(filepath.Join(old, p)))
+					if err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					b, err := os.ReadFile(filepath.Join(old, p))
+					if err == nil {
+						err = os.WriteFile(filepath.Join(dir, p), b, 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			err := tryOpen(t, dir, func(*Store) string { return "it was rolled back" })
+			if !errors.Is(err, exeq.ErrRecord) {
+				t.Errorf("found %v", err)
+			}
+			t.Log(err)
+		})
+	}
+}
