@@ -24,6 +24,10 @@ func (x *Execution) append(ctx context.Context, kind Kind, b LeafBody, private m
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
+	// Not the caller's to cancel: a leaf whose fate nobody waited for would end
+	// the chain.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), MaxMergeDelay)
+	defer cancel()
 	promises, err := x.governor.Recorder.Record(ctx, e)
 	if err != nil {
 		x.seq = -1

@@ -254,7 +254,11 @@ func (s *launching) build(r *running) error {
 		}
 		m.dev(s.plan.devices, console)
 		for _, h := range s.hidden {
-			m.over(h, c.dir, maskFlags, 0)
+			cover := c.file
+			if dir, err := kindOf(h); err != nil || dir {
+				cover = c.dir
+			}
+			m.over(h, cover, maskFlags, 0)
 		}
 		r.binds.prepare(m)
 		diag := l.Do("socket diagnosis", unix.SYS_SOCKET, v(unix.AF_NETLINK), v(unix.SOCK_RAW|unix.SOCK_CLOEXEC), v(unix.NETLINK_INET_DIAG))

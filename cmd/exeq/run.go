@@ -10,10 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/term"
 
@@ -110,10 +108,6 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		Hidden: inst.Hidden(), Scratch: inst.Scratch(),
 	}
 	o.giveEgress(ctx, launch, inst.Log)
-	// The command gets the terminal's signals itself; what is sent to Exeq
-	// alone it passes on by ending the execution in order.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	governor, err := inst.Governor(enforcer)
 	if err != nil {
 		return nil, err

@@ -287,7 +287,9 @@ func (g *Agent) Close() error {
 		close(g.done)
 		unix.Close(g.ctl)
 		unix.Close(g.events)
-		unix.Munmap(g.arena.mem)
+		// Whoever still holds the agent may ask it for its lease: the memory goes
+		// with the last of them.
+		runtime.AddCleanup(g, func(mem []byte) { unix.Munmap(mem) }, g.arena.mem)
 	})
 	return nil
 }
