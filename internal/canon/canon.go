@@ -256,6 +256,9 @@ func compareKeys(x, y string) int {
 }
 
 func appendRaw(b []byte, raw []byte) ([]byte, error) {
+	if verbatim(raw) {
+		return append(b, raw...), nil
+	}
 	var v any
 	if err := Decode(raw, &v, Limits{Bytes: len(raw), Depth: 512}); err != nil {
 		return nil, err

@@ -92,12 +92,21 @@ func FuzzCanonical(f *testing.F) {
 	f.Add([]byte(`"\u2028\u0000\/"`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var v any
-		if Decode(in, &v, Limits{Bytes: 1 << 16, Depth: 16}) != nil {
+		if err := Decode(in, &v, Limits{Bytes: 1 << 16, Depth: 16}); err != nil {
+			if verbatim(in) && !strings.Contains(err.Error(), "nested") && len(in) <= 1<<16 {
+				t.Fatalf("%q is copied verbatim though it is refused: %v", in, err)
+			}
 			return
 		}
 		got, err := Marshal(v)
 		if err != nil {
+			if verbatim(in) {
+				t.Fatalf("%q is copied verbatim though it has no canonical form: %v", in, err)
+			}
 			return // numbers that no artifact carries
+		}
+		if verbatim(in) && string(got) != string(in) {
+			t.Fatalf("%q is copied verbatim, its canonical form is %s", in, got)
 		}
 		want, err := jcs.Transform(in)
 		if err != nil {
@@ -114,4 +123,20 @@ func FuzzCanonical(f *testing.F) {
 			t.Fatalf("not a fixed point: %s, %s", got, b)
 		}
 	})
+}
+
+// What Marshal writes is copied; anything that it would write otherwise is not.
+func TestVerbatim(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"a":[1,-2,true,false,null,"x"],"b":{}}`: true, `[]`: true, `0`: true, `"é"`: true,
+		`"\u001f\n\"\\"`: true, `{"a":1,"b":{"a":1}}`: true, `999999999999999`: true,
+		`{"b":1,"a":1}`: false, `{"a":1,"a":1}`: false, `{"a": 1}`: false, `[1,]`: false, `[1`: false, `{"a"}`: false,
+		`-0`: false, `01`: false, `1.5`: false, `1e3`: false, `9007199254740993`: false, `"\/"`: false, `"\u000a"`: false,
+		`"\u001F"`: false, `"\u0041"`: false, "\"\n\"": false, "\"\xff\"": false, `tru`: false, `1 `: false, ``: false, `{"a":1}}`: false,
+		`{"é":1}`: false, // canonical, and left to the slow way
+	} {
+		if got := verbatim([]byte(text)); got != want {
+			t.Errorf("verbatim(%q) = %v, want %v", text, got, want)
+		}
+	}
 }

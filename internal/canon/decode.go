@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -41,12 +42,53 @@ func Decode(data []byte, v any, lim Limits) error {
 	if err := w.value(reflect.TypeOf(v).Elem(), nil, lim.Depth); err != nil {
 		return err
 	}
-	u := json.NewDecoder(bytes.NewReader(data))
-	u.UseNumber()
-	if err := u.Decode(v); err != nil {
+	if err := unmarshal(data, v); err != nil {
 		return readable(err)
 	}
 	return nil
+}
+
+// unmarshal keeps numbers as they are spelled where the target takes anything;
+// elsewhere the plain way, which reads the text once less, gives the same.
+func unmarshal(data []byte, v any) error {
+	if !takesAnything(reflect.TypeOf(v)) {
+		return json.Unmarshal(data, v)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+var anythings sync.Map // reflect.Type → bool
+
+// takesAnything reports whether an interface is anywhere in a type.
+func takesAnything(t reflect.Type) bool {
+	if known, ok := anythings.Load(t); ok {
+		return known.(bool)
+	}
+	found := findInterface(t, map[reflect.Type]bool{})
+	anythings.Store(t, found)
+	return found
+}
+
+func findInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return findInterface(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if findInterface(t.Field(i).Type, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // readable turns encoding/json's type errors into ones that name the member
