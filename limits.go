@@ -62,6 +62,9 @@ const (
 	// MaxMergeDelay is how far the outbox may lag behind before no new permits
 	// are issued, and what a promise promises.
 	MaxMergeDelay = 10 * time.Second
+	// RevocationDelay is how long a revocation that was issued on the same
+	// machine takes at most to reach its supervisor.
+	RevocationDelay = 200 * time.Millisecond
 	// MaxClockStepBack is how far the wall clock may stand behind the latest
 	// recorded time before the clock is not trusted.
 	MaxClockStepBack = 5 * time.Second

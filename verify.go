@@ -50,8 +50,8 @@ func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
 		case <-ctx.Done():
 			return "interrupted", context.Cause(ctx)
 		case stopped := <-run.Stops():
-			if err := x.hold(ctx, run, stopped); err != nil {
-				return "policy", err
+			if code, err := x.hold(ctx, run, stopped, revocations); err != nil {
+				return code, err
 			}
 			t.last = time.Now()
 		case <-tick.C:
@@ -150,23 +150,32 @@ func (x *Execution) decideAgain(ctx context.Context, run Running, d Decider) err
 
 // hold follows a stop from within (^Z) or its end: the lease is suspended while
 // every process stands still, and the run is decided again before it goes on.
-func (x *Execution) hold(ctx context.Context, run Running, stopped bool) error {
+func (x *Execution) hold(ctx context.Context, run Running, stopped bool, revocations <-chan Revocation) (string, error) {
 	if stopped {
 		if x.State() == Live {
 			x.move(Held)
 		}
-		return nil
+		return "", nil
 	}
 	if x.State() != Held {
-		return nil
+		return "", nil
+	}
+	// We stood still too: what was revoked meanwhile must not run on first.
+	select {
+	case r := <-revocations:
+		return "revoked", fmt.Errorf("%w: %s", ErrRevoked, r.Reason)
+	case <-time.After(RevocationDelay):
 	}
 	d, err := x.governor.Policies.Active(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: no policy set is active: %w", ErrRevoked, err)
+		return "policy", fmt.Errorf("%w: no policy set is active: %w", ErrRevoked, err)
 	}
 	if err := x.decideAgain(ctx, run, d); err != nil {
-		return err
+		return "policy", err
 	}
 	x.move(Live)
-	return run.Resume()
+	if err := run.Resume(); err != nil && !errors.Is(err, ErrGone) {
+		return "appraisal", fmt.Errorf("%w: %w", ErrRevoked, err)
+	}
+	return "", nil
 }

@@ -5,3 +5,5 @@ package standalone
 import "os/exec"
 
 func detach(*exec.Cmd) {}
+
+func wakeProcess(int) error { return nil }

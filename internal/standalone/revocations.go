@@ -19,14 +19,14 @@ import (
 // there and cannot sign can revoke nothing. The supervisor looks often enough
 // that a person does not wait, and a lost file only means that it is asked for
 // again.
-const lookForRevocation = 100 * time.Millisecond
+const lookForRevocation = exeq.RevocationDelay / 2
 
 func revocationFile(state, id string) string {
 	return filepath.Join(state, "revoked", filepath.Base(id)+".json")
 }
 
 // Revoke signs the end of an execution and puts it where its supervisor looks.
-func (in *Installation) Revoke(id, reason string) error {
+func (in *Installation) Revoke(ctx context.Context, id, reason string) error {
 	r, err := in.issuer.Revoke(id, reason, exeq.At(time.Now()))
 	if err != nil {
 		return err
@@ -50,7 +50,25 @@ func (in *Installation) Revoke(id, reason string) error {
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), name)
+	if err := os.Rename(tmp.Name(), name); err != nil {
+		return err
+	}
+	return in.wake(ctx, id)
+}
+
+// wake lets the supervisor of a stopped execution (^Z) go on, so that it sees
+// the revocation before anything else does.
+func (in *Installation) wake(ctx context.Context, id string) error {
+	list, err := in.Store.Running(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.ID == id && s.PID > 0 {
+			return wakeProcess(s.PID)
+		}
+	}
+	return nil
 }
 
 // revocations implements exeq.Governor.Revocations.
