@@ -282,7 +282,7 @@ func revoke(ctx context.Context, c *call) int {
 	if !live {
 		return c.fail(fmt.Errorf("execution %s does not run; exeq ps lists those that do", id))
 	}
-	if err := in.Revoke(id, reason); err != nil {
+	if err := in.Revoke(ctx, id, reason); err != nil {
 		return c.fail(err)
 	}
 	deadline := time.Now().Add(exeq.DefaultLease + 2*time.Second)

@@ -108,11 +108,13 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		Hidden: inst.Hidden(), Scratch: inst.Scratch(),
 	}
 	o.giveEgress(ctx, launch, inst.Log)
-	governor, err := inst.Governor(enforcer)
+	back := &lookingBack{Enforcer: enforcer}
+	governor, err := inst.Governor(back)
 	if err != nil {
 		return nil, err
 	}
 	out, err := governor.Run(ctx, launch, exeq.Inputs{Tier: enforcer.Tier()}, "")
+	back.tell(c.stderr)
 	if out != nil && out.State == exeq.Sealed {
 		o.tell(c, inst, out)
 		if o.proof != "" {
