@@ -2,8 +2,8 @@ package policy
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/canon"
@@ -21,7 +21,14 @@ type Settings struct {
 	floor exeq.Tier
 }
 
-var variableName = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]{0,127}\*?|\*)$`)
+// variableName accepts ^([A-Za-z_][A-Za-z0-9_]{0,127}\*?|\*)$.
+func variableName(s string) bool {
+	name, wild := strings.CutSuffix(s, "*")
+	if name == "" {
+		return wild
+	}
+	return isName(name, 128, "_", "_") && (name[0] < '0' || name[0] > '9')
+}
 
 // decodeSettings reads settings.json strictly.
 func decodeSettings(text string) (*Settings, error) {
@@ -30,7 +37,7 @@ func decodeSettings(text string) (*Settings, error) {
 		return nil, err
 	}
 	for i, n := range s.Environment {
-		if !variableName.MatchString(n) {
+		if !variableName(n) {
 			return nil, fmt.Errorf("environment[%d]: %q is not a variable name with an optional trailing *", i, n)
 		}
 	}
