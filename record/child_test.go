@@ -29,6 +29,12 @@ func child(mode, dir string) int {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if mode == "full" {
+		if err := childFull(dir); err != nil {
+			return fail(err)
+		}
+		return 0
+	}
 	keys, err := keyring.Open(dir)
 	if err != nil {
 		return fail(err)
@@ -102,6 +108,10 @@ func child(mode, dir string) int {
 		}
 	}
 	return fail(fmt.Errorf("unknown mode %q", mode))
+}
+
+func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
 }
 
 // process is a running child.
