@@ -36,6 +36,9 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 	awake := r.agent.Wake()
 	ev.Environment, ev.Faults = r.environmentNow()
 	ev.Programs, ev.Processes = r.programsNow(&ev.Faults)
+	if !ev.Stopped {
+		r.unstick(&ev.Faults)
+	}
 	if awake == nil {
 		ev.Watchdog = r.answered(answers)
 	}

@@ -165,7 +165,7 @@ func (n *notifier) serve() {
 			}
 			return
 		}
-		if n.quick(q) {
+		if !n.holding() && n.quick(q) {
 			continue
 		}
 		if n.idle.Add(-1) == 0 {

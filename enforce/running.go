@@ -183,7 +183,7 @@ func (r *running) status(ws unix.WaitStatus) {
 	case ws.Signaled():
 		r.setExit(exeq.Exit{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())})
 	case ws.Stopped():
-		r.stopped()
+		r.stopped(ws.StopSignal())
 	}
 }
 

@@ -21,17 +21,14 @@ type terminal struct {
 	done    chan struct{}
 }
 
-// openTerminal finds out whether we are the foreground group of a terminal.
+// openTerminal finds our terminal, and whether we are its foreground group.
 func (s *launching) openTerminal() {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return
 	}
-	if group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP); err != nil || group != unix.Getpgrp() {
-		tty.Close()
-		return
-	}
-	s.tty = tty
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	s.tty, s.front = tty, err == nil && group == unix.Getpgrp()
 	s.onUndo(func() { tty.Close() })
 }
 
@@ -53,14 +50,24 @@ func (r *running) startTerminal() {
 			select {
 			case s := <-r.term.signals:
 				if s != unix.SIGCONT {
-					// As without us: to the process, not to its group.
-					unix.PidfdSendSignal(r.commandFD, s.(unix.Signal), nil, 0)
+					r.forward(s.(unix.Signal))
 				}
 			case <-r.term.done:
 				return
 			}
 		}
 	}()
+}
+
+// forward passes a signal on as it would be without us: one of the terminal's
+// keys to the group, any other to the process. The keys reach us when a shell
+// brought us to the front without a word (fg of a job that ran on).
+func (r *running) forward(s unix.Signal) {
+	if (s == unix.SIGINT || s == unix.SIGQUIT || s == unix.SIGTSTP) && r.passTerminal(unix.Getpgrp(), r.command) {
+		unix.Kill(-r.command, s)
+		return
+	}
+	unix.PidfdSendSignal(r.commandFD, s, nil, 0)
 }
 
 // stopTerminal takes the terminal back.
@@ -70,16 +77,25 @@ func (r *running) stopTerminal() {
 	r.takeTerminal()
 }
 
-func (r *running) takeTerminal() {
-	if r.tty != nil {
-		unix.IoctlSetPointerInt(r.terminalFD(), unix.TIOCSPGRP, unix.Getpgrp())
+// takeTerminal takes it back from the command, and from nobody else.
+func (r *running) takeTerminal() { r.passTerminal(r.command, unix.Getpgrp()) }
+
+func (r *running) passTerminal(from, to int) bool {
+	if r.tty == nil {
+		return false
 	}
+	g, err := unix.IoctlGetInt(r.terminalFD(), unix.TIOCGPGRP)
+	return err == nil && g == from && unix.IoctlSetPointerInt(r.terminalFD(), unix.TIOCSPGRP, to) == nil
 }
 
 // stopped runs when the command was stopped from within (^Z): everything else
 // is stopped too, the lease is suspended, and we stop as the shell expects of
 // a job. Nothing goes on before Resume.
-func (r *running) stopped() {
+func (r *running) stopped(by unix.Signal) {
+	if (by == unix.SIGTTIN || by == unix.SIGTTOU) && r.passTerminal(unix.Getpgrp(), r.command) {
+		unix.Kill(-r.command, unix.SIGCONT) // it wants the terminal, and we were given it
+		return
+	}
 	go func() {
 		if err := r.Hold(); err != nil {
 			r.opt.Logger.Error("hold", "error", err)
@@ -128,11 +144,7 @@ func (r *running) Resume() error {
 		return err
 	}
 	r.notify.unhold()
-	if r.tty != nil {
-		if g, err := unix.IoctlGetInt(r.terminalFD(), unix.TIOCGPGRP); err == nil && g == unix.Getpgrp() {
-			unix.IoctlSetPointerInt(r.terminalFD(), unix.TIOCSPGRP, r.command)
-		}
-	}
+	r.passTerminal(unix.Getpgrp(), r.command)
 	return r.signalAll(unix.SIGCONT)
 }
 
@@ -154,34 +166,80 @@ func (r *running) stopAll() error {
 	}
 }
 
-// anyRuns: every process is stopped, dead, or waits for an answer of ours that
-// it does not get.
-func (r *running) anyRuns() (bool, error) {
+// state is a process's state and parent, by the ids inside.
+type state struct {
+	letter byte
+	parent int
+}
+
+func (r *running) states() (map[int]state, error) {
 	pids, err := r.processes()
 	if err != nil {
-		return true, err
+		return nil, err
 	}
+	out := make(map[int]state, len(pids))
 	for _, pid := range pids {
 		stat, err := r.readProc(strconv.Itoa(pid) + "/stat")
 		if gone(err) {
 			continue
 		}
 		if err != nil {
-			return true, err
+			return nil, err
 		}
-		i := strings.LastIndexByte(stat, ')')
-		if i < 0 || i+2 >= len(stat) {
-			return true, unix.EINVAL
+		// pid (comm) state ppid …
+		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+		if len(fields) < 2 || len(fields[0]) != 1 {
+			return nil, unix.EINVAL
 		}
-		switch stat[i+2] {
-		case 'T', 't', 'Z', 'X':
-		default:
-			if !r.notify.waits(r, pid) {
-				return true, nil
-			}
+		parent, err := strconv.Atoi(fields[1])
+		if err != nil {
+			return nil, err
+		}
+		out[pid] = state{fields[0][0], parent}
+	}
+	return out, nil
+}
+
+// anyRuns: every process is stopped, dead, waits for an answer of ours that it
+// does not get, or (vfork) for a child that stands still itself.
+func (r *running) anyRuns() (bool, error) {
+	states, err := r.states()
+	if err != nil {
+		return true, err
+	}
+	still := map[int]bool{}
+	parents := map[int]bool{}
+	for pid, s := range states {
+		if strings.IndexByte("TtZX", s.letter) >= 0 || r.notify.waits(pid) {
+			still[pid] = true
+			parents[s.parent] = s.letter != 'Z' && s.letter != 'X' || parents[s.parent]
+		}
+	}
+	for pid, s := range states {
+		if !still[pid] && !(s.letter == 'D' && parents[pid]) {
+			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// unstick continues a child that a key of the terminal stopped between vfork
+// and execve: its parent cannot stop before it has executed, so nobody would
+// ever learn of the stop. Waiting for us makes that moment longer than it is
+// without us.
+func (r *running) unstick(faults *[]string) {
+	states, err := r.states()
+	if err != nil {
+		*faults = append(*faults, "states: "+err.Error())
+		return
+	}
+	for pid, s := range states {
+		if s.letter == 'T' && states[s.parent].letter == 'D' {
+			if err := r.signalOne(pid, unix.SIGCONT); err != nil {
+				*faults = append(*faults, "signal: "+err.Error())
+			}
+		}
+	}
 }
 
 // signalAll signals every process inside but init.
@@ -191,18 +249,25 @@ func (r *running) signalAll(s unix.Signal) error {
 		return err
 	}
 	for _, pid := range pids {
-		fd, err := unix.Openat(r.procFD, strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if gone(err) {
-			continue
-		}
-		if err != nil {
+		if err := r.signalOne(pid, s); err != nil {
 			return err
 		}
-		err = unix.PidfdSendSignal(fd, s, nil, 0) // a directory of /proc is a pidfd
-		unix.Close(fd)
-		if err != nil && err != unix.ESRCH {
-			return err
-		}
+	}
+	return nil
+}
+
+func (r *running) signalOne(pid int, s unix.Signal) error {
+	fd, err := unix.Openat(r.procFD, strconv.Itoa(pid), unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// A directory of /proc serves as a pidfd.
+	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != unix.ESRCH {
+		return err
 	}
 	return nil
 }
@@ -216,6 +281,12 @@ func (n *notifier) hold() {
 	}
 }
 
+func (n *notifier) holding() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.held != nil
+}
+
 func (n *notifier) unhold() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -226,7 +297,7 @@ func (n *notifier) unhold() {
 }
 
 // waits reports whether a process has a thread that waits for our answer.
-func (n *notifier) waits(r *running, pid int) bool {
+func (n *notifier) waits(pid int) bool {
 	n.mu.Lock()
 	waiting := make([]uint32, 0, len(n.waiting))
 	for _, tid := range n.waiting {
