@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -135,7 +136,10 @@ func install(t *testing.T, name, to string, mode os.FileMode, uid int) {
 	t.Helper()
 	b, err := os.ReadFile(world.programs[name])
 	must(t, err)
-	must(t, os.WriteFile(to, b, 0o755))
+	syscall.ForkLock.RLock() // a child of another row must not inherit a file open for writing
+	err = os.WriteFile(to, b, 0o755)
+	syscall.ForkLock.RUnlock()
+	must(t, err)
 	must(t, os.Chown(to, uid, uid))
 	must(t, os.Chmod(to, mode)) // after chown, which clears set-user-ID
 }

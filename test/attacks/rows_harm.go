@@ -52,7 +52,7 @@ var guard = Family{"Guard edited", []Attack{
 	{Name: ".profile where there is none", Line: "echo {token} >{home}/.profile", Proof: holds("{home}/.profile")},
 	{Name: "a program for the user's PATH", Line: "mkdir -p {home}/.local/bin && echo {token} >{home}/.local/bin/ls", Proof: holds("{home}/.local/bin/ls")},
 	{Name: "authorized_keys", Line: "echo {token} >>{home}/.ssh/authorized_keys", Proof: holds("{home}/.ssh/authorized_keys")},
-	{Name: "the crontab's directory", Line: "echo {token} >/etc/cron.d/{token}; s=$?; cat /etc/cron.d/{token} && rm /etc/cron.d/{token}; exit $s", Proof: prints("{token}"), Who: "root"},
+	{Name: "the crontab's directory", Line: "echo {token} >/etc/cron.d/{key}; s=$?; cat /etc/cron.d/{key} && rm /etc/cron.d/{key}; exit $s", Proof: prints("{token}"), Who: "root"},
 	{Name: "a shared build cache", Line: "echo {token} >{home}/.cache/go-build/poison", Proof: holds("{home}/.cache/go-build/poison"),
 		Expect: both(Limited), Limit: LimitCaches},
 }}
@@ -140,11 +140,11 @@ if os.fork() == 0:
 	{Name: "the supervisor killed, all stopped", Line: "./linger wait-stopped {token}", Proof: survives, Expect: both(Killed), Then: "crash"},
 	{Name: "revoked", Line: "./linger wait {token}", Proof: survives, Expect: both(Killed), Then: "revoke"},
 	{Name: "revoked, all stopped", Line: "./linger wait-stopped {token}", Proof: survives, Expect: both(Killed), Then: "revoke"},
-	{Name: "a fork bomb", Line: "./linger bomb 400", Proof: prints("FORKED-ALL"), Quotas: quota{Processes: 40}},
+	{Name: "a fork bomb", Line: "./linger bomb 400", Proof: prints("FORKED-ALL"), Expect: both(Stopped), Quotas: quota{Processes: 40}},
 	{Name: "a flood of output", Line: "./linger flood 20000000", Proof: prints("FLOODED-ALL"), Expect: both(Killed), Quotas: quota{OutputBytes: 1 << 20}},
 	{Name: "longer than its time", Line: "./linger long 7000", Proof: prints("OUTSTAYED"), Expect: both(Killed), Quotas: quota{WallSeconds: 2}},
 	{Name: "more memory than its share", Line: "./linger hog 400000000", Proof: prints("MEMORY-TAKEN"), Quotas: quota{MemoryBytes: 200 << 20}},
 	{Name: "a larger file than its share", Line: "./linger bigfile 4000000", Proof: prints("BIG-FILE-MADE"), Quotas: quota{FileBytes: 1 << 20}},
-	{Name: "more programs than its share", Line: "for i in $(seq 400); do /usr/bin/true; done; sleep 3; echo RAN-ALL", Proof: prints("RAN-ALL"), Expect: both(Killed), Quotas: quota{Execs: 40}},
+	{Name: "more programs than its share", Line: "for i in $(seq 400); do /usr/bin/true || exit; done; echo RAN-ALL", Proof: prints("RAN-ALL"), Quotas: quota{Execs: 40}},
 	{Name: "knocking until something opens", Line: "for i in $(seq 60); do {tool}; done 2>/dev/null; sleep 3; echo KNOCKED-ALL", Proof: prints("KNOCKED-ALL"), Policy: noTool, Expect: both(Killed), Quotas: quota{Denials: 40}},
 }}

@@ -157,7 +157,10 @@ func (s *scene) mkdir(p string) {
 
 func (s *scene) write(p, text string, mode os.FileMode) {
 	s.t.Helper()
-	must(s.t, os.WriteFile(p, []byte(text), mode))
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(p, []byte(text), mode)
+	syscall.ForkLock.RUnlock()
+	must(s.t, err)
 	must(s.t, os.Chown(p, s.uid, s.uid))
 	must(s.t, os.Chmod(p, mode))
 }

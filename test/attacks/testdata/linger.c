@@ -102,6 +102,7 @@ static void bomb(char **a) { // how many, each waiting
 		}
 	}
 	if (failed) refused("fork");
+	poll(NULL, 0, 4000); // longer than a tick
 	printf("FORKED-ALL\n");
 	fflush(stdout);
 	signal(SIGTERM, SIG_IGN);

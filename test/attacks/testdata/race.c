@@ -235,6 +235,7 @@ static void connect_memory(char **a) { // the outsider's socket
 	int l = TRY(socket(AF_UNIX, SOCK_STREAM, 0));
 	TRY(bind(l, (void *)&mine, sizeof mine));
 	TRY(listen(l, 4096));
+	TRY(fcntl(l, F_SETFL, O_NONBLOCK));
 	target = mine;
 	start(flip_address);
 	for (int i = 0; more(i); i++) {
@@ -256,7 +257,6 @@ static void connect_memory(char **a) { // the outsider's socket
 		close(s);
 		int c = accept4(l, NULL, NULL, SOCK_NONBLOCK);
 		if (c >= 0) close(c);
-		fcntl(l, F_SETFL, O_NONBLOCK);
 	}
 	stop = 1;
 	errno = EPERM;
