@@ -93,7 +93,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	}
 	defer program.File.Close()
 
-	inst, err := standalone.Open(ctx, standalone.Options{Dir: dir, Policy: o.policy, Set: o.set, Say: func(line string) {
+	inst, err := standalone.Open(ctx, standalone.Options{Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
 		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
 	}})
 	if err != nil {

@@ -21,9 +21,45 @@ type policies struct {
 	activate func(context.Context, *policy.Set) error
 	say      func(string)
 
+	// ahead waits for a set that was read before anybody asked, with the stamp
+	// of its files before that; nil: none.
+	ahead func() (string, *policy.Set)
+
 	mu     sync.Mutex
 	stamp  string
 	active *policy.Set
+}
+
+// readAhead begins to read the set. What it read is used only if the files
+// then still stand as they did before; its errors come up again in Active.
+func (p *policies) readAhead() {
+	if p.fixed != nil {
+		return
+	}
+	p.ahead = sync.OnceValues(func() (string, *policy.Set) {
+		stamp, err := stampOf(p.path)
+		if err != nil {
+			return "", nil
+		}
+		set, err := policy.LoadDir(p.path)
+		if err != nil {
+			return "", nil
+		}
+		return stamp, set
+	})
+	go p.ahead()
+}
+
+// load gives the set as it stands at stamp.
+func (p *policies) load(stamp string) (*policy.Set, error) {
+	if p.ahead != nil {
+		at, set := p.ahead()
+		p.ahead = nil
+		if set != nil && at == stamp {
+			return set, nil
+		}
+	}
+	return policy.LoadDir(p.path)
 }
 
 // Active implements exeq.PolicySource. A candidate that does not validate is
@@ -40,7 +76,7 @@ func (p *policies) Active(ctx context.Context) (exeq.Decider, error) {
 	}
 	set := p.fixed
 	if err == nil && set == nil {
-		set, err = policy.LoadDir(p.path)
+		set, err = p.load(stamp)
 	}
 	if err == nil && (p.active == nil || set.PolicySet() != p.active.PolicySet()) {
 		err = p.activate(ctx, set)

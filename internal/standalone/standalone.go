@@ -29,6 +29,9 @@ type Options struct {
 	Policy string // policy directory or file; empty: the state's own
 	// Set, where given, is the policy set whatever Policy says (learn).
 	Set *policy.Set
+	// Ahead has the policy set read while keys and store are opened, for
+	// callers that will decide.
+	Ahead bool
 	// Say passes one line to the person at the terminal.
 	Say func(string)
 	Log *slog.Logger // nil discards
@@ -71,6 +74,10 @@ func (in *Installation) open(ctx context.Context) error {
 	if err := privateDir(in.Dir); err != nil {
 		return err
 	}
+	in.policies = &policies{path: in.PolicyPath(), fixed: in.options.Set, activate: in.activate, say: in.options.Say}
+	if in.options.Ahead {
+		in.policies.readAhead()
+	}
 	var err error
 	if in.Keys, in.Created, err = keyring.OpenOrCreate(in.Dir); err != nil {
 		return err
@@ -91,7 +98,6 @@ func (in *Installation) open(ctx context.Context) error {
 	for _, line := range found.Findings() {
 		in.options.Say("recovered: " + line)
 	}
-	in.policies = &policies{path: in.PolicyPath(), fixed: in.options.Set, activate: in.activate, say: in.options.Say}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return fmt.Errorf("boot id: %w", err)
