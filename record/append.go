@@ -68,6 +68,7 @@ func (l *openLog) start(context.Context) error {
 		if err != nil {
 			return recordErr("witness policy", err)
 		}
+		l.quorum = &group
 		opts = opts.WithWitnesses(group, &tessera.WitnessOptions{Timeout: witnessTimeout})
 	}
 	l.appender, _, _, err = tessera.NewAppender(run, driver, opts)
@@ -196,7 +197,7 @@ func (l *openLog) waiting(ctx context.Context) ([]waitingRow, error) {
 		return nil, explain("read outbox", err)
 	}
 	defer all.Close()
-	key := l.s.c.Keys.NoteVerifier(exeq.RolePromise)
+	keys := l.s.c.Keys.NoteVerifiers(exeq.RolePromise)
 	var out []waitingRow
 	for _, b := range spans {
 		hashes := make([]exeq.Digest, 0, b.n)
@@ -216,7 +217,7 @@ func (l *openLog) waiting(ctx context.Context) ([]waitingRow, error) {
 		if int64(len(hashes)) != b.n {
 			return nil, fmt.Errorf("%w: rows %d–%d of store.db are missing", ErrDamaged, b.first, b.first+b.n-1)
 		}
-		if err := checkPromise(key, b.note, hashes, b.ms); err != nil {
+		if err := checkPromise(keys, l.s.promise.Name(), b.note, hashes, b.ms); err != nil {
 			return nil, fmt.Errorf("%w: rows %d–%d of store.db are damaged: %w", ErrDamaged, b.first, b.first+b.n-1, err)
 		}
 	}

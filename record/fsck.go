@@ -38,8 +38,9 @@ func (s *Store) Fsck(ctx context.Context) error {
 func (s *Store) check(ctx context.Context) error {
 	f := &checker{s: s, ctx: ctx, chains: map[string]link{}, keys: map[string]ed25519.PublicKey{}}
 	for _, role := range []string{exeq.RoleIssuer, exeq.RoleNode} {
-		k := s.c.Keys.Public(role)
-		f.keys[exeq.KeyID(k)] = k
+		for _, k := range s.c.Keys.Known(role) {
+			f.keys[exeq.KeyID(k)] = k
+		}
 	}
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one view for all of it
 	if err != nil {
@@ -120,7 +121,7 @@ func (f *checker) leaves() error {
 		return err
 	}
 	defer rows.Close()
-	promise := f.s.c.Keys.NoteVerifier(exeq.RolePromise)
+	promises := f.s.c.Keys.NoteVerifiers(exeq.RolePromise)
 	next, latest := int64(1), int64(0)
 	for batches.Next() {
 		var b batchOf
@@ -141,7 +142,7 @@ func (f *checker) leaves() error {
 			}
 			hashes = append(hashes, h)
 		}
-		if err := checkPromise(promise, b.note, hashes, b.ms); err != nil {
+		if err := checkPromise(promises, f.s.promise.Name(), b.note, hashes, b.ms); err != nil {
 			return damaged("rows %d–%d: %w", b.first, next-1, err)
 		}
 		latest = b.ms

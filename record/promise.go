@@ -63,12 +63,12 @@ func signPromise(key note.Signer, n int, root exeq.Digest, ms int64) (string, er
 }
 
 // checkPromise verifies a stored promise against the leaves that it is for.
-func checkPromise(key note.Verifier, text string, hashes []exeq.Digest, ms int64) error {
-	n, err := note.Open([]byte(text), note.VerifierList(key))
+func checkPromise(keys note.Verifiers, name, text string, hashes []exeq.Digest, ms int64) error {
+	n, err := note.Open([]byte(text), keys)
 	if err != nil {
 		return fmt.Errorf("its promise is not signed by the promise key")
 	}
-	if len(hashes) == 0 || n.Text != promiseText(key.Name(), len(hashes), newMerkle(hashes).root(), ms) {
+	if len(hashes) == 0 || n.Text != promiseText(name, len(hashes), newMerkle(hashes).root(), ms) {
 		return fmt.Errorf("its leaves are not those that were promised")
 	}
 	return nil

@@ -199,7 +199,7 @@ func (s *Store) checkTail(ctx context.Context, q queryer) error {
 	if b.first+b.n-1 != last {
 		return fmt.Errorf("%w: the newest rows of store.db have no promise", ErrDamaged)
 	}
-	if err := checkPromise(s.c.Keys.NoteVerifier(exeq.RolePromise), b.note, b.tree[0], b.ms); err != nil {
+	if err := checkPromise(s.c.Keys.NoteVerifiers(exeq.RolePromise), s.promise.Name(), b.note, b.tree[0], b.ms); err != nil {
 		return fmt.Errorf("%w: rows %d–%d of store.db: %w", ErrDamaged, b.first, last, err)
 	}
 	return nil

@@ -371,3 +371,38 @@ func TestEpoch(t *testing.T) {
 		t.Error("opened alone and the epoch is the same")
 	}
 }
+
+// TestRotatedKeys: what retired keys signed goes on verifying, and what is
+// recorded after a rotation is signed by the new ones.
+func TestRotatedKeys(t *testing.T) {
+	dir, keys := newState(t)
+	ctx := within(t)
+	for _, role := range []string{exeq.RolePromise, exeq.RoleNode, exeq.RoleIssuer} {
+		s := openStore(t, dir, keys)
+		if _, err := s.Record(ctx, chain(t, keys, whole...)...); err != nil {
+			t.Fatal(err)
+		}
+		rotated, err := keyring.Rotate(dir, role, keyring.EventRetire, func(e exeq.Entry) error {
+			_, err := s.Record(ctx, e)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		keys = rotated
+	}
+	s := openStore(t, dir, keys)
+	es := chain(t, keys, whole...)
+	ps, err := s.Record(ctx, es...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := permit.CheckPromise(keys.NoteVerifier(exeq.RolePromise), &ps[0], es[0].Bytes); err != nil {
+		t.Error(err)
+	}
+	if err := s.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	sound(t, s)
+}

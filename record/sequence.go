@@ -147,6 +147,9 @@ func (s *Store) cover(ctx context.Context) error {
 		return err
 	}
 	l := s.seq.log
+	if l.quorum != nil && cp.tree.N > 0 && !l.quorum.Satisfied(cp.raw) {
+		return nil // published before there was a witness policy
+	}
 	row := l.covered
 	for _, p := range l.placed {
 		if p.row != row+1 || p.index >= cp.tree.N {
@@ -216,11 +219,12 @@ type openLog struct {
 	lock     *os.File
 	appender *tessera.Appender
 	cancel   context.CancelFunc
-	covered  int64         // rows up to here are under a checkpoint
-	placed   []placement   // rows above covered that are in the log, by row
-	next     int64         // rows below it are placed
-	was      int64         // published size when it was opened
-	inflight chan struct{} // closed when what was last added is integrated or failed
+	covered  int64                 // rows up to here are under a checkpoint
+	placed   []placement           // rows above covered that are in the log, by row
+	next     int64                 // rows below it are placed
+	quorum   *tessera.WitnessGroup // nil: none is configured
+	was      int64                 // published size when it was opened
+	inflight chan struct{}         // closed when what was last added is integrated or failed
 }
 
 // openLog takes the lock, checks the log against its own checkpoint and

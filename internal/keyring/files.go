@@ -81,30 +81,44 @@ func encodePublic(pub ed25519.PublicKey) []byte {
 }
 
 // readPair reads a role's key and insists that both files are byte for byte
-// what create wrote for it: any other byte is damage.
+// what create wrote for it: any other byte is damage. While a rotation is under
+// way the public file may be that of the next key already.
 func readPair(dir, role string) (ed25519.PrivateKey, error) {
-	damaged := func(file, why string) error {
-		return fmt.Errorf("%w: %s %s", ErrDamaged, filepath.Join(dir, file), why)
-	}
-	raw, err := readPrivate(filepath.Join(dir, role+".key"))
+	key, err := readKey(dir, role+".key")
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %s is missing", ErrDamaged, filepath.Join(dir, role+".key"))
+		}
 		return nil, err
-	}
-	block, _ := pem.Decode(raw)
-	if block == nil {
-		return nil, damaged(role+".key", "is not a PEM file")
-	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := any.(ed25519.PrivateKey)
-	if err != nil || !ok || !bytes.Equal(encodePrivate(key), raw) {
-		return nil, damaged(role+".key", "is not an Ed25519 key as exeq writes it")
 	}
 	pub, err := readLimited(filepath.Join(dir, role+".pub"))
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(pub, encodePublic(key.Public().(ed25519.PublicKey))) {
-		return nil, damaged(role+".pub", "is not the public half of "+role+".key")
+	if bytes.Equal(pub, encodePublic(key.Public().(ed25519.PublicKey))) {
+		return key, nil
+	}
+	if next, err := readKey(dir, role+".next"); err == nil && bytes.Equal(pub, encodePublic(next.Public().(ed25519.PublicKey))) {
+		return key, nil
+	}
+	return nil, fmt.Errorf("%w: %s is not the public half of %s.key", ErrDamaged, filepath.Join(dir, role+".pub"), role)
+}
+
+// readKey reads one private key file.
+func readKey(dir, name string) (ed25519.PrivateKey, error) {
+	path := filepath.Join(dir, name)
+	raw, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return nil, fmt.Errorf("%w: %s is not a PEM file", ErrDamaged, path)
+	}
+	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := any.(ed25519.PrivateKey)
+	if err != nil || !ok || !bytes.Equal(encodePrivate(key), raw) {
+		return nil, fmt.Errorf("%w: %s is not an Ed25519 key as exeq writes it", ErrDamaged, path)
 	}
 	return key, nil
 }
@@ -126,9 +140,6 @@ func readLimited(path string) ([]byte, error) {
 // open file.
 func readPrivate(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is missing", ErrDamaged, path)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}

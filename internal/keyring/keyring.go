@@ -30,10 +30,11 @@ var ErrDamaged = errors.New("keys are damaged")
 
 // Ring is the key set of one installation, in memory. Safe for concurrent use.
 type Ring struct {
-	dir    string
-	origin string
-	keys   map[string]ed25519.PrivateKey
-	signer map[string]*signer
+	dir     string
+	origin  string
+	keys    map[string]ed25519.PrivateKey
+	retired map[string][]ed25519.PublicKey // before the present ones, oldest first
+	signer  map[string]*signer
 }
 
 // dirOf is where the keys of the state directory are.
@@ -59,7 +60,7 @@ func Open(state string) (*Ring, error) {
 		}
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
-	r := &Ring{dir: dir, keys: map[string]ed25519.PrivateKey{}, signer: map[string]*signer{}}
+	r := &Ring{dir: dir, keys: map[string]ed25519.PrivateKey{}, retired: map[string][]ed25519.PublicKey{}, signer: map[string]*signer{}}
 	for _, role := range Roles {
 		key, err := readPair(dir, role)
 		if err != nil {
@@ -67,8 +68,14 @@ func Open(state string) (*Ring, error) {
 		}
 		r.keys[role] = key
 		r.signer[role] = newSigner(key)
+		if err := r.readRetired(role); err != nil {
+			return nil, err
+		}
 	}
-	return r, r.readOrigin()
+	if err := r.readOrigin(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // OpenOrCreate opens the keys and creates them on first use; of several
