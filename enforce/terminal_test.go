@@ -156,7 +156,11 @@ func TestJobControl(t *testing.T) {
 	c.send("bg\n")
 	c.expect("stops false")
 	c.send("fg\n")
-	c.expect("supervise")
+	for { // until the shell has given the terminal away
+		if g, err := unix.IoctlGetInt(int(c.master.Fd()), unix.TIOCGPGRP); err == nil && g != c.cmd.Process.Pid {
+			break
+		}
+	}
 	c.send("\x03")
 	c.expect("% ")
 	status(130)
@@ -186,8 +190,10 @@ func TestJobControl(t *testing.T) {
 	c.send("\x1a")
 	c.expect("Stopped")
 	c.expect("inside> ")
-	c.send("kill -9 %1; wait %1; exit 7\n")
-	c.expect("% ")
+	c.send("exit 7\n")
+	c.expect("There are stopped jobs.")
+	c.send("exit 7\n")
+	c.expect("\n% ")
 	status(7)
 
 	// The window's size is the terminal's.
