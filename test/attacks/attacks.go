@@ -40,6 +40,8 @@ type Attack struct {
 	Expect map[exeq.Tier]Outcome
 	// Limit names the honest limit where an outcome is Limited.
 	Limit string
+	// Says is what Exeq must tell the person when it lets a limit through.
+	Says string
 	// Who is "root" or "user" if only they can do it ungoverned.
 	Who string
 	// Policy is a Cedar text to put beside the starter policy.

@@ -3,6 +3,7 @@ package attacks
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/probe"
 )
 
 // tiers under test.
@@ -86,7 +88,11 @@ func control(t *testing.T, a Attack, uid int) {
 func TestTiers(t *testing.T) {
 	for user, uid := range users() {
 		for _, tier := range bothTiers {
-			if got := achieved(t, tier, uid); got != tier {
+			switch got := achieved(t, tier, uid); got {
+			case tier:
+			case exeq.TierNone:
+				t.Logf("%s: %s is refused, so its rows are not run", user, tier)
+			default:
 				t.Errorf("%s asked for %s and got %s", user, tier, got)
 			}
 		}
@@ -96,6 +102,7 @@ func TestTiers(t *testing.T) {
 // achieved is the tier in force when one is asked for, as the proof says.
 func achieved(t *testing.T, tier exeq.Tier, uid int) exeq.Tier {
 	t.Helper()
+	exeqBinary(t)
 	type key struct {
 		tier exeq.Tier
 		uid  int
@@ -105,7 +112,10 @@ func achieved(t *testing.T, tier exeq.Tier, uid int) exeq.Tier {
 		argv := s.governed(Attack{}, tier, []string{"true"})
 		argv = slices.Insert(argv, 2, "--proof", s.dir+"/proof")
 		if b, err := s.as(exec.Command(argv[0], argv[1:]...)).CombinedOutput(); err != nil {
-			t.Errorf("tier %s: %v\n%s", tier, err, b)
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 125 || tier == exeq.TierRootless {
+				t.Errorf("tier %s: %v\n%s", tier, err, b)
+			}
 			return exeq.TierNone
 		}
 		return provenTier(t, s.dir+"/proof")
@@ -164,6 +174,9 @@ func attack(t *testing.T, a Attack, uid int, tier exeq.Tier) {
 	if a.Expect != nil {
 		want = a.Expect[tier]
 	}
+	if says := s.expand(a.Says); !bytes.Contains(r.err, []byte(says)) {
+		t.Errorf("Exeq does not say %q\nstderr: %s", says, clean(r.err))
+	}
 	got := judge(a, s.succeeded(t, a.Proof, r), r)
 	switch {
 	case got == want, want == Stopped && (got == Denied || got == Contained || got == Killed):
@@ -220,6 +233,23 @@ func firstID(b []byte) string {
 		return list[0].ID
 	}
 	return ""
+}
+
+// TestLimits: a limit that a row names stands in the one list, for that tier.
+func TestLimits(t *testing.T) {
+	list := map[string][]exeq.Tier{}
+	for _, l := range probe.Limits() {
+		list[l.ID] = l.Tiers
+	}
+	for _, f := range Families {
+		for _, a := range f.Attacks {
+			for tier, o := range a.Expect {
+				if o == Limited && !slices.Contains(list[a.Limit], tier) {
+					t.Errorf("%s/%s: %q is no limit of %s in enforce/probe", f.Name, a.Name, a.Limit, tier)
+				}
+			}
+		}
+	}
 }
 
 // TestTable checks the table itself.

@@ -10,6 +10,8 @@ const (
 	LimitDigest     = "digest-rules"
 	LimitArguments  = "arguments"
 	LimitAccomplice = "same-user"
+	LimitAbsent     = "absent-masks"
+	LimitNames      = "names-visible"
 	LimitAnonymous  = "anonymous-code"
 	LimitProc       = "processes-visible"
 	LimitPriority   = "priority"

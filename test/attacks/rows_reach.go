@@ -52,9 +52,12 @@ var unseenCalls = Family{"Unseen system calls", []Attack{
 	{Name: "perf_event_open", Line: "./system perf", Proof: prints("PERF-OPEN")},
 	{Name: "bpf", Line: "./system bpf", Proof: prints("BPF-MADE"), Who: "root"},
 	{Name: "keyctl", Line: "./system keys {key}", Proof: secretOut},
+	{Name: "a second seccomp listener", Line: "./system listener", Proof: prints("LISTENER-MADE")},
+	{Name: "kcmp", Line: "./proc kcmp {victim}", Proof: prints("COMPARED")},
 	{Name: "fanotify", Line: "./system fanotify", Proof: prints("FANOTIFY-OPEN"), Who: "root"},
 	{Name: "clone3 with namespaces", Line: "./exec clone3", Proof: prints("MOUNTED")},
-	{Name: "inotify on a directory outside", Line: "./system inotify {out}", Proof: prints("{token}"), Then: "touch"},
+	{Name: "inotify on a directory outside", Line: "./system inotify {out}", Proof: prints("{token}"), Then: "touch",
+		Expect: both(Limited), Limit: LimitNames},
 }}
 
 // {code} is machine code in a file of the workspace whose bytes policy forbids.

@@ -156,12 +156,16 @@ static void oom(char **a) {
 	int fd = TRY(open(p, O_WRONLY));
 	TRY(write(fd, "1000", 4));
 }
+static void kcmp(char **a) { // learn about the kernel's objects behind a process
+	TRY(syscall(SYS_kcmp, pid(a), pid(a), 0, 0, 1));
+	won("COMPARED");
+}
 static const struct technique all[] = {
 	{"ptrace", trace}, {"seize", seize}, {"readv", readv_}, {"writev", writev_}, {"mem", mem_read},
 	{"mem-write", mem_write}, {"pidfd-getfd", getfd}, {"fd", procfd}, {"root", root}, {"cwd", cwd},
 	{"environ", env}, {"cmdline", cmdline}, {"maps", maps}, {"everyone", everyone}, {"kill", kill_},
 	{"stop", stop_}, {"pidfd-kill", pidfd_kill}, {"sigqueue", queue}, {"sweep", sweep}, {"prlimit", limit},
 	{"nice", nice_}, {"affinity", affinity}, {"setns", enter}, {"inherited", inherited},
-	{"parent", parent}, {"oom", oom}, {0},
+	{"parent", parent}, {"oom", oom}, {"kcmp", kcmp}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }
