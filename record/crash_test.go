@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -140,4 +141,40 @@ func TestRacers(t *testing.T) {
 	if won != 2000 {
 		t.Errorf("%d burns of 2000 permits", won)
 	}
+}
+
+// TestNeverPublished: a crash between the first integration and the first
+// checkpoint leaves a log without one; the next drainer publishes it.
+func TestNeverPublished(t *testing.T) {
+	dir, keys := newState(t)
+	s := openStore(t, dir, keys)
+	ctx := within(t)
+	if _, err := s.Record(ctx, chain(t, keys, whole...)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(ctx, func(w *writer, st *state) error {
+		st.covered, st.size = 0, 0
+		if _, err := w.conn.ExecContext(ctx, `DELETE FROM placed`); err != nil {
+			return err
+		}
+		return w.saveState(st)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if err := os.Remove(filepath.Join(dir, "log", "checkpoint")); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir, keys)
+	if _, err := s.Recover(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	sound(t, s)
+	strangerChecks(t, dir, keys, 4)
 }
