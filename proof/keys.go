@@ -19,7 +19,7 @@ type lifetime struct {
 }
 
 // key gives the public key if it was good for the role at the index.
-func (a *anchors) key(role, id string, index int64) (ed25519.PublicKey, error) {
+func (a *Anchors) key(role, id string, index int64) (ed25519.PublicKey, error) {
 	k := a.keys[role+" "+id]
 	switch {
 	case k == nil:
@@ -34,8 +34,8 @@ func (a *anchors) key(role, id string, index int64) (ed25519.PublicKey, error) {
 	return k.pub, nil
 }
 
-// apply takes in a key leaf at its index, once its own signature is verified.
-func (a *anchors) apply(l *exeq.Leaf, index int64) error {
+// Apply takes in a key leaf at its index, once its own signature is verified.
+func (a *Anchors) Apply(l *exeq.Leaf, index int64) error {
 	pub, err := publicKey(l.Body.PublicKey)
 	if err != nil {
 		return err
@@ -71,10 +71,13 @@ var signers = map[exeq.Kind]string{
 	exeq.KindActivity: exeq.RoleNode, exeq.KindAppraisal: exeq.RoleNode, exeq.KindEnd: exeq.RoleNode,
 }
 
-// verifyLeaf checks a leaf's signature by the key of its kind's role, judged
+// VerifyLeaf checks a leaf's signature by the key of its kind's role, judged
 // at index.
-func (a *anchors) verifyLeaf(l *exeq.Leaf, index int64) error {
-	role := signers[l.Kind]
+func (a *Anchors) VerifyLeaf(l *exeq.Leaf, index int64) error {
+	role, signed := signers[l.Kind]
+	if !signed {
+		return fmt.Errorf("a %s leaf carries no signature of its own", l.Kind)
+	}
 	pub, err := a.key(role, l.Key, index)
 	if err != nil {
 		return err

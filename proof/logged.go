@@ -25,7 +25,7 @@ func (v *verifier) logged() Line {
 	case len(v.noReceipt) > 0:
 		return l.is(CannotTell, "no receipt of: "+strings.Join(v.noReceipt, ", "))
 	}
-	return l.is(Proved, fmt.Sprintf("%d receipts in a tree of %d", len(v.index), v.tree.size))
+	return l.is(Proved, fmt.Sprintf("%d receipts in a tree of %d", len(v.index), v.tree.Size))
 }
 
 // consistent: the tree extends the checkpoint that the permit names.
@@ -51,20 +51,20 @@ func (v *verifier) consistent() Line {
 		return l.is(Failed, fmt.Sprintf("the permit at index %d names a later checkpoint of size %d", own, size))
 	}
 	switch {
-	case size > v.tree.size:
-		return l.is(Failed, fmt.Sprintf("the permit names a checkpoint of size %d, the log shown has %d", size, v.tree.size))
-	case size == 0 || size == v.tree.size:
-		if len(v.p.Consistency) > 0 || size > 0 && root != v.tree.root {
+	case size > v.tree.Size:
+		return l.is(Failed, fmt.Sprintf("the permit names a checkpoint of size %d, the log shown has %d", size, v.tree.Size))
+	case size == 0 || size == v.tree.Size:
+		if len(v.p.Consistency) > 0 || size > 0 && exeq.Digest(root) != v.tree.Root {
 			return l.is(Failed, "the log shown is not the one that the permit names")
 		}
-	case len(v.p.Consistency) == 0 && size != v.tree.size:
-		return l.is(CannotTell, fmt.Sprintf("no consistency proof from size %d to %d", size, v.tree.size))
+	case len(v.p.Consistency) == 0 && size != v.tree.Size:
+		return l.is(CannotTell, fmt.Sprintf("no consistency proof from size %d to %d", size, v.tree.Size))
 	default:
-		if err := tlog.CheckTree(hashes(v.p.Consistency), v.tree.size, v.tree.root, size, root); err != nil {
-			return l.is(Failed, fmt.Sprintf("the tree of %d does not extend the one of %d that the permit names", v.tree.size, size))
+		if err := tlog.CheckTree(hashes(v.p.Consistency), v.tree.Size, tlog.Hash(v.tree.Root), size, root); err != nil {
+			return l.is(Failed, fmt.Sprintf("the tree of %d does not extend the one of %d that the permit names", v.tree.Size, size))
 		}
 	}
-	return l.is(Proved, fmt.Sprintf("from size %d at issue to %d; that nobody is shown another log needs witnesses or a monitor", size, v.tree.size))
+	return l.is(Proved, fmt.Sprintf("from size %d at issue to %d; that nobody is shown another log needs witnesses or a monitor", size, v.tree.Size))
 }
 
 // parseBound reads PermitBody.Checkpoint, "size:root".
@@ -81,27 +81,33 @@ func parseBound(s string) (int64, tlog.Hash, error) {
 // witnessed: the quorum of the trust file cosigned the tree.
 func (v *verifier) witnessed() Line {
 	l := Line{Check: CheckWitnessed}
-	q := v.a.quorum
 	switch {
-	case q.none():
+	case v.a.quorum.none():
 		return l.is(NotRequired, "no witness is trusted: proves nothing against the operator of the log")
 	case v.tree == nil:
 		return l.is(CannotTell, "no receipts")
-	case !q.root.met(v.tree.sigs):
-		if v.a.require[CheckWitnessed] {
-			return l.is(Failed, "the witness quorum of the trust file did not cosign")
-		}
+	}
+	who, met := v.a.Witnessed(v.tree)
+	switch {
+	case !met && v.a.require[CheckWitnessed]:
+		return l.is(Failed, "the witness quorum of the trust file did not cosign")
+	case !met:
 		return l.is(CannotTell, "the witness quorum of the trust file did not cosign")
 	}
-	var who []string
-	for _, s := range v.tree.sigs {
-		for _, w := range q.verifiers {
+	return l.is(Proved, "cosigned by "+strings.Join(who, ", "))
+}
+
+// Witnessed names the witnesses that cosigned, with their times, and says
+// whether they make the quorum; without a quorum nothing does.
+func (a *Anchors) Witnessed(c *Checkpoint) (who []string, met bool) {
+	for _, s := range c.sigs {
+		for _, w := range a.quorum.verifiers {
 			if s.Name == w.Name() && s.Hash == w.KeyHash() {
 				who = append(who, s.Name+" at "+cosignedAt(s.Base64))
 			}
 		}
 	}
-	return l.is(Proved, "cosigned by "+strings.Join(who, ", "))
+	return who, !a.quorum.none() && a.quorum.root.met(c.sigs)
 }
 
 // cosignedAt reads the time of a verified cosignature.

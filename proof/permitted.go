@@ -298,7 +298,7 @@ func (v *verifier) recorded() Line {
 	if len(v.leaves) == 0 {
 		return l.is(CannotTell, "no leaves")
 	}
-	ms, err := v.a.openPromise(&v.p.Promise, v.leaves[0].hash)
+	ms, err := v.a.OpenPromise(&v.p.Promise, v.leaves[0].hash)
 	if err != nil {
 		return l.is(Failed, "promise: "+err.Error())
 	}

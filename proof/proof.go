@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/canon"
@@ -75,4 +76,17 @@ func (p *Proof) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
 	return append(b, '\n'), nil
+}
+
+// Checkpoints are the distinct signed checkpoints that the proof's receipts
+// stand on, unverified.
+func (p *Proof) Checkpoints() []string {
+	var out []string
+	for _, r := range p.Receipts {
+		rc, err := parseReceipt(r.Proof)
+		if err == nil && !slices.Contains(out, rc.note) {
+			out = append(out, rc.note)
+		}
+	}
+	return out
 }

@@ -232,7 +232,7 @@ func (v *verifier) judgedAt() ([]int64, error) {
 	out := make([]int64, len(v.leaves))
 	at, have := int64(0), false
 	if v.tree != nil { // behind the last receipt: as of the whole tree
-		at, have = v.tree.size, true
+		at, have = v.tree.Size, true
 	}
 	after := int64(never)
 	for i := len(out) - 1; i >= 0; i-- {
@@ -259,7 +259,7 @@ func (v *verifier) signatures(at []int64) error {
 	for w := range workers {
 		wg.Go(func() {
 			for i := 1 + w; i < len(v.leaves); i += workers {
-				if err := v.a.verifyLeaf(v.leaves[i].Leaf, at[i]); err != nil {
+				if err := v.a.VerifyLeaf(v.leaves[i].Leaf, at[i]); err != nil {
 					errs[i] = fmt.Errorf("leaf %d: %w", i, err)
 				}
 			}

@@ -15,10 +15,10 @@ import (
 
 const receiptHeader = "c2sp.org/tlog-proof@v1"
 
-// checkpoint is a verified signed tree head.
-type checkpoint struct {
-	size int64
-	root tlog.Hash
+// Checkpoint is a verified signed tree head.
+type Checkpoint struct {
+	Size int64
+	Root exeq.Digest
 	sigs []note.Signature // verified ones, the log's included
 }
 
@@ -69,9 +69,9 @@ func FormatReceipt(index int64, path []exeq.Digest, signedCheckpoint []byte) str
 	return b.String() + "\n" + string(signedCheckpoint)
 }
 
-// openCheckpoint verifies the log's signature and any cosignature of a known
+// Checkpoint verifies the log's signature and any cosignature of a known
 // witness; a known key with a wrong signature is an error.
-func (a *anchors) openCheckpoint(text string) (*checkpoint, error) {
+func (a *Anchors) Checkpoint(text string) (*Checkpoint, error) {
 	vs := append([]note.Verifier{a.log}, a.quorum.verifiers...)
 	n, err := openNote(text, vs...)
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *anchors) openCheckpoint(text string) (*checkpoint, error) {
 	if origin != a.origin {
 		return nil, fmt.Errorf("a checkpoint of %.80q, not of %q", origin, a.origin)
 	}
-	return &checkpoint{size, root, n.Sigs}, nil
+	return &Checkpoint{size, exeq.Digest(root), n.Sigs}, nil
 }
 
 // parseTree reads three lines: name, size, root; the rest is returned.
@@ -142,9 +142,9 @@ func signedBy(n *note.Note, v note.Verifier) bool {
 	return false
 }
 
-// openPromise verifies a promise for one leaf and gives the time, in
+// OpenPromise verifies a promise for one leaf and gives the time, in
 // milliseconds since the epoch, at which the promise key signed.
-func (a *anchors) openPromise(p *exeq.Promise, leaf exeq.Digest) (int64, error) {
+func (a *Anchors) OpenPromise(p *exeq.Promise, leaf exeq.Digest) (int64, error) {
 	n, err := openNote(p.Note, a.promise)
 	if err != nil {
 		return 0, err
@@ -183,4 +183,14 @@ func hashes(ds []exeq.Digest) []tlog.Hash {
 		out[i] = tlog.Hash(d)
 	}
 	return out
+}
+
+// TreeSize is the size of the tree that a receipt stands on, unverified.
+func TreeSize(r *exeq.Receipt) (int64, error) {
+	p, err := parseReceipt(r.Proof)
+	if err != nil {
+		return 0, err
+	}
+	_, size, _, _, err := parseTree(p.note)
+	return size, err
 }

@@ -85,12 +85,13 @@ func (t *Trust) Encode() ([]byte, error) {
 // Validate refuses a trust file that could be read in two ways or that asks
 // for what cannot be had.
 func (t *Trust) Validate() error {
-	_, err := t.anchors()
+	_, err := t.Anchors()
 	return err
 }
 
-// anchors is a trust file made ready for use.
-type anchors struct {
+// Anchors is a trust file made ready for use; key leaves change it (Apply). Not
+// safe for concurrent use while they do.
+type Anchors struct {
 	origin  string
 	log     note.Verifier
 	promise note.Verifier
@@ -99,11 +100,12 @@ type anchors struct {
 	require map[string]bool
 }
 
-func (t *Trust) anchors() (*anchors, error) {
+// Anchors makes the trust file ready for use or says what is wrong with it.
+func (t *Trust) Anchors() (*Anchors, error) {
 	if t.Version != 1 {
 		return nil, fmt.Errorf("trust: %w: version %d", exeq.ErrCannotTell, t.Version)
 	}
-	a := &anchors{origin: t.Origin, keys: map[string]*lifetime{}, require: map[string]bool{}}
+	a := &Anchors{origin: t.Origin, keys: map[string]*lifetime{}, require: map[string]bool{}}
 	var err error
 	if a.log, err = namedVerifier(t.Log, t.Origin); err != nil {
 		return nil, fmt.Errorf("trust: log: %w", err)

@@ -20,11 +20,11 @@ type Options struct {
 // Verify checks a proof against what the verifier trusts. The error is only
 // ever about the trust file; whatever is wrong with the proof is in the report.
 func Verify(p *Proof, t *Trust, o Options) (*Report, error) {
-	a, err := t.anchors()
+	a, err := t.Anchors()
 	if err != nil {
 		return nil, err
 	}
-	v := &verifier{p: p, a: a, o: o, index: map[string]int64{}, notes: map[string]*checkpoint{}, opened: map[string]map[string][]byte{}}
+	v := &verifier{p: p, a: a, o: o, index: map[string]int64{}, notes: map[string]*Checkpoint{}, opened: map[string]map[string][]byte{}}
 	v.load()
 	v.inLog()
 	v.keyring()
@@ -47,7 +47,7 @@ type leaf struct {
 // last means: not there or not believed.
 type verifier struct {
 	p *Proof
-	a *anchors
+	a *Anchors
 	o Options
 
 	leaves, context []leaf
@@ -57,8 +57,8 @@ type verifier struct {
 	start, last     *leaf
 
 	index     map[string]int64       // leaf id → verified index
-	notes     map[string]*checkpoint // verified, by text
-	tree      *checkpoint
+	notes     map[string]*Checkpoint // verified, by text
+	tree      *Checkpoint
 	badLog    error // first receipt that is wrong
 	noReceipt []string
 	badKeys   error
@@ -159,24 +159,24 @@ func (v *verifier) oneReceipt(r exeq.Receipt) error {
 	}
 	cp := v.notes[rc.note]
 	if cp == nil {
-		if cp, err = v.a.openCheckpoint(rc.note); err != nil {
+		if cp, err = v.a.Checkpoint(rc.note); err != nil {
 			return err
 		}
 		v.notes[rc.note] = cp
 	}
-	if rc.index >= cp.size {
-		return fmt.Errorf("index %d lies outside a tree of %d", rc.index, cp.size)
+	if rc.index >= cp.Size {
+		return fmt.Errorf("index %d lies outside a tree of %d", rc.index, cp.Size)
 	}
-	if err := tlog.CheckRecord(rc.path, cp.size, cp.root, rc.index, tlog.Hash(l.hash)); err != nil {
+	if err := tlog.CheckRecord(rc.path, cp.Size, tlog.Hash(cp.Root), rc.index, tlog.Hash(l.hash)); err != nil {
 		return errors.New("the leaf is not at that index of that tree")
 	}
 	switch {
 	case v.tree == nil:
 		v.tree = cp
-	case cp.size == v.tree.size && cp.root != v.tree.root:
-		return fmt.Errorf("two checkpoints of size %d with different roots: the log is forked", cp.size)
-	case cp.size != v.tree.size:
-		return fmt.Errorf("checkpoints of sizes %d and %d; all receipts must stand on one", v.tree.size, cp.size)
+	case cp.Size == v.tree.Size && cp.Root != v.tree.Root:
+		return fmt.Errorf("two checkpoints of size %d with different roots: the log is forked", cp.Size)
+	case cp.Size != v.tree.Size:
+		return fmt.Errorf("checkpoints of sizes %d and %d; all receipts must stand on one", v.tree.Size, cp.Size)
 	case v.a.quorum.root != nil && v.a.quorum.root.met(v.tree.sigs) && !v.a.quorum.root.met(cp.sigs):
 		v.tree = cp // the weakest cosigned one counts
 	}
@@ -201,12 +201,12 @@ func (v *verifier) keyring() {
 			v.badKeys = first(v.badKeys, fmt.Errorf("a %s leaf has no place in the context", l.Kind))
 			continue
 		}
-		if err := v.a.verifyLeaf(l.Leaf, at); err != nil {
+		if err := v.a.VerifyLeaf(l.Leaf, at); err != nil {
 			v.badKeys = first(v.badKeys, err)
 			continue
 		}
 		if l.Kind == exeq.KindKey {
-			v.badKeys = first(v.badKeys, v.a.apply(l.Leaf, at))
+			v.badKeys = first(v.badKeys, v.a.Apply(l.Leaf, at))
 		}
 	}
 }

@@ -13,7 +13,11 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +66,7 @@ func New(t testing.TB) *World {
 	set, err := policy.Load(&policy.Source{Version: 1, Files: map[string]string{"test.cedar": cedar}})
 	check(t, err)
 	w := &World{
-		TB: t, Ring: ring, Set: set, Now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
+		TB: t, Ring: ring, Set: set, Now: time.Now().UTC().Truncate(time.Millisecond),
 		Log:      NewLog(ring.NoteSigner(exeq.RoleLog)),
 		Audience: exeq.Audience{Node: ring.Signer(exeq.RoleNode).KeyID(), BootID: "5c2f1f0e-8f3c-4be0-9a0a-7a1a0c9d8e11", Epoch: "7b0e9d1f22aa4c55"},
 	}
@@ -230,6 +234,50 @@ func (l *Log) Find(leaf []byte) int64 {
 		}
 	}
 	return -1
+}
+
+// Write lays the log of size n out as C2SP tlog-tiles below dir.
+func (l *Log) Write(dir string, n int64, ws ...*Witness) {
+	put := func(name string, b []byte) {
+		name = filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, 0o644)); err != nil {
+			panic(err)
+		}
+	}
+	level := make([]exeq.Digest, n)
+	var entries []byte
+	for i, b := range l.Leaves[:n] {
+		level[i] = exeq.LeafHash(b)
+		entries = append(binary.BigEndian.AppendUint16(entries, uint16(len(b))), b...)
+		if i%256 == 255 || int64(i) == n-1 {
+			put(tilePath("entries", i/256, i%256+1), entries)
+			entries = nil
+		}
+	}
+	for depth := 0; len(level) > 0; depth++ {
+		var up []exeq.Digest
+		for i := 0; i*256 < len(level); i++ {
+			tile := level[i*256 : min(i*256+256, len(level))]
+			var b []byte
+			for _, h := range tile {
+				b = append(b, h[:]...)
+			}
+			put(tilePath(strconv.Itoa(depth), i, len(tile)), b)
+			if len(tile) == 256 {
+				up = append(up, exeq.MerkleRoot(tile))
+			}
+		}
+		level = up
+	}
+	put("checkpoint", l.Checkpoint(n, ws...))
+}
+
+func tilePath(level string, n, width int) string {
+	p := fmt.Sprintf("tile/%s/%03d", level, n) // tests stay below 1,000 tiles
+	if width < 256 {
+		p += ".p/" + strconv.Itoa(width)
+	}
+	return p
 }
 
 func digests[H ~[32]byte](hs []H) []exeq.Digest {
