@@ -72,7 +72,7 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 		return out, g.fail(x, err)
 	}
 	x.move(Admitted)
-	l.Rights, l.Gate, l.Lease, l.Env = x.rights, x, g.Lease, x.rights.Scrub(l.Env)
+	l.Rights, l.Gate, l.Lease, l.Env = x.rights, x, g.Lease, append(x.rights.Scrub(l.Env), ExecutionVariable+"="+x.ID)
 	l.CheckRenewal = g.Admitter.CheckRenewal(x.ID)
 	l.Ready = func(a Applied) error { return x.started(ctx, a) }
 	run, err := g.Enforcer.Launch(ctx, l)

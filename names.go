@@ -26,6 +26,9 @@ const (
 	// StatementPayload is the DSSE payload type of an in-toto statement.
 	StatementPayload = "application/vnd.in-toto+json"
 
+	// ExecutionVariable names, inside an execution, the execution.
+	ExecutionVariable = "EXEQ_EXECUTION"
+
 	tagAction     = "exeq.dev/action/v1\x00"
 	tagInputs     = "exeq.dev/inputs/v1\x00"
 	tagRights     = "exeq.dev/rights/v1\x00"

@@ -129,6 +129,10 @@ func (s *session) serve(ctx context.Context, h head, req *http.Request) bool {
 		s.refuse(r, req.Method)
 		return false
 	}
+	if s.p.cfg.Inside != nil && t.host == s.p.cfg.InsideHost && req.Method == http.MethodConnect {
+		s.inside()
+		return false
+	}
 	f := s.p.begin(ctx, t)
 	defer s.p.end(f)
 	if r := s.p.decide(f.ctx, t); r != nil {
@@ -141,6 +145,18 @@ func (s *session) serve(ctx context.Context, h head, req *http.Request) bool {
 		return false
 	}
 	return s.forward(f, req)
+}
+
+// inside hands the connection to the supervisor's own service. What the client
+// sent ahead of the answer would be lost, so it is refused.
+func (s *session) inside() {
+	if s.br.Buffered() > 0 {
+		s.refuse(bad("data before the tunnel stands"), http.MethodConnect)
+		return
+	}
+	if _, err := io.WriteString(s.c, "HTTP/1.1 200 OK\r\n\r\n"); err == nil {
+		s.p.cfg.Inside(s.c)
+	}
 }
 
 // admits holds a Proxy-Authorization field against the secret.

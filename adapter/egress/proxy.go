@@ -35,6 +35,11 @@ type Config struct {
 	// Proxy-Authorization (Basic, any user): for a listener that others on the
 	// machine can reach too. The proxy's URL is then http://exeq:SECRET@HOST:PORT.
 	Secret string
+	// InsideHost, where not empty, is a name that CONNECT hands to Inside
+	// instead of the network: the supervisor's own service to the execution.
+	// Inside owns the connection.
+	InsideHost string
+	Inside     func(net.Conn)
 	// Resolver is net.DefaultResolver where nil.
 	Resolver Resolver
 	// Dial opens a TCP connection to ip:port; net.Dialer where nil.

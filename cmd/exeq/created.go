@@ -20,6 +20,8 @@ import (
 type lookingBack struct {
 	exeq.Enforcer
 	absent []string
+	// live, where set, gets what was launched.
+	live func(*exeq.Launch, exeq.Running)
 }
 
 // Launch implements exeq.Enforcer.
@@ -33,7 +35,11 @@ func (e *lookingBack) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running,
 			e.absent = append(e.absent, raw)
 		}
 	}
-	return e.Enforcer.Launch(ctx, l)
+	r, err := e.Enforcer.Launch(ctx, l)
+	if err == nil && e.live != nil {
+		e.live(l, r)
+	}
+	return r, err
 }
 
 // tell says what of it is there now.

@@ -21,12 +21,19 @@ func TestSessions(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			for _, dir := range []string{home, filepath.Join(e.WorkDir, "work")} {
-				if err := os.Mkdir(dir, 0o755); err != nil {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
 					return err
 				}
 			}
 			e.Setenv("HOME", home)
 			e.Setenv("EXEQ_STATE", filepath.Join(e.WorkDir, "state"))
+			// testscript's own exeq is a link to this test; inside an execution
+			// a real program is wanted.
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			e.Setenv("EXEQ", self)
 			e.Setenv("TMPDIR", filepath.Join(e.WorkDir, ".tmp"))
 			return os.MkdirAll(filepath.Join(e.WorkDir, ".tmp"), 0o755)
 		},

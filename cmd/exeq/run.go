@@ -19,6 +19,7 @@ import (
 	"github.com/exeq/exeq/adapter/egress"
 	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
+	"github.com/exeq/exeq/internal/nested"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 )
@@ -49,6 +50,9 @@ func run(ctx context.Context, c *call) int {
 	}
 	if o.argv = fs.Args(); len(o.argv) == 0 {
 		return c.misuse("no command given")
+	}
+	if nested.Inside() {
+		return o.nest(c)
 	}
 	out, err := o.govern(ctx, c)
 	if o.json {
@@ -107,13 +111,15 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Hidden: inst.Hidden(), Scratch: inst.Scratch(),
 	}
-	o.giveEgress(ctx, launch, inst.Log)
-	back := &lookingBack{Enforcer: enforcer}
+	children := newChildren(ctx, inst)
+	o.giveEgress(ctx, launch, inst.Log, children.serve)
+	back := &lookingBack{Enforcer: enforcer, live: children.open}
 	governor, err := inst.Governor(back)
 	if err != nil {
 		return nil, err
 	}
 	out, err := governor.Run(ctx, launch, exeq.Inputs{Tier: enforcer.Tier()}, "")
+	children.wait()
 	back.tell(c.stderr)
 	if out != nil && out.State == exeq.Sealed {
 		o.tell(c, inst, out)
@@ -128,10 +134,11 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 }
 
 // giveEgress gives the execution its only way out.
-func (o *runOptions) giveEgress(ctx context.Context, l *exeq.Launch, log *slog.Logger) {
+func (o *runOptions) giveEgress(ctx context.Context, l *exeq.Launch, log *slog.Logger, inside func(net.Conn)) {
 	var proxy atomic.Pointer[egress.Proxy]
 	l.Egress = func(from net.Listener) {
-		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log})
+		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log,
+			InsideHost: nested.Host, Inside: inside})
 		proxy.Store(p)
 		p.Serve(from)
 	}
