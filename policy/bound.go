@@ -164,7 +164,6 @@ func (q *query) bound(a *action, resource string) (b bound) {
 		case r.permit:
 			b.possible = true
 			granted = granted || !varies
-			b.certain = b.certain && !varies
 			b.labels = append(b.labels, r.labels...)
 		case r.lifted(q.in.Approved, q.in.Present):
 			b.certain = false

@@ -62,6 +62,8 @@ func TestCheck(t *testing.T) {
 		{"negation", `@id("x") permit(principal, action == Exeq::Action::"connect", resource) when { -context.risk < 5 };`, "arithmetic", 1},
 		{"literals compared", rw(`Exeq::Path::"/a" in Exeq::Path::"/b"`), "two literals", 1},
 		{"never", rw(`false`), "never be satisfied", 1},
+		{"never, by not", rw(`!(true) || false`), "never be satisfied", 1},
+		{"never, by type", `@id("x") permit(principal is Exeq::User, action == Exeq::Action::"read", resource) when { principal is Exeq::Agent };`, "never be satisfied", 1},
 		{"never, two places", `@id("x") permit(principal, action == Exeq::Action::"read", resource == Exeq::Path::"/a") when { resource == Exeq::Path::"/b" };`, "never be satisfied", 1},
 		{"always unless", `@id("x") permit(principal, action == Exeq::Action::"read", resource) unless { true };`, "never be satisfied", 1},
 		{"wrong place", rw(`resource in Exeq::Domain::"a.b"`), "", 1},

@@ -148,6 +148,11 @@ func TestReplayAndDiff(t *testing.T) {
 	if c := changes[1]; c.Request.Action != exeq.ActionConnect || !slices.Equal(c.Now.Policies, []string{"npm"}) {
 		t.Errorf("second change %+v", c)
 	}
+	other := history[:1:1]
+	other[0].Decision.Policies = []string{"another"}
+	if changes, _ := from.Replay(context.Background(), other); len(changes) != 1 {
+		t.Error("the same verdict by another policy is no change")
+	}
 	for i := range history {
 		history[i].Decision = exeq.Decision{} // Diff does not look at what was recorded
 	}

@@ -269,3 +269,32 @@ func TestReasonHelps(t *testing.T) {
 		}
 	}
 }
+
+// An approval may be for this once, so what it lifted is not cached.
+func TestApprovedIsNotStatic(t *testing.T) {
+	s := mustLoad(t, cedarSource(`
+@id("a") permit(principal, action == Exeq::Action::"exec", resource);
+@id("b") @resolve("step_up:owner") forbid(principal, action == Exeq::Action::"exec", resource in Exeq::Path::"/opt");`))
+	in := testInputs()
+	in.Approved = []string{"owner"}
+	for id, static := range map[string]bool{"/opt/x": false, "/usr/x": true} {
+		if d := decide(t, s, testRequest(exeq.ActionExec, id), in); d.Verdict != exeq.Allow || d.Static != static {
+			t.Errorf("%s: %+v, want static %v", id, d, static)
+		}
+	}
+}
+
+// A rule for several actions that names a path says nothing of a program at
+// that path.
+func TestEqualNamesOneType(t *testing.T) {
+	src := cedarSource(`
+@id("a") permit(principal, action in [Exeq::Action::"exec", Exeq::Action::"read"], resource);
+@id("b") forbid(principal, action in [Exeq::Action::"exec", Exeq::Action::"read"], resource) when { resource == Exeq::Path::"/opt/x" };`)
+	s := mustLoad(t, src)
+	if d := decide(t, s, testRequest(exeq.ActionRead, "/opt/x"), testInputs()); d.Verdict != exeq.Deny {
+		t.Error(d.Reason)
+	}
+	if d := decide(t, s, testRequest(exeq.ActionExec, "/opt/x"), testInputs()); d.Verdict != exeq.Allow {
+		t.Error(d.Reason)
+	}
+}
