@@ -123,9 +123,18 @@ func TestJobControl(t *testing.T) {
 		c.expect("% ")
 	}
 
+	// A key pressed while the shell inside is about to execute sleep may reach
+	// its handler in the child and have no effect: that moment exists without
+	// us too, and is longer with us (see unstick).
+	settled := func() {
+		for !lives("sleep 1000", b.dir) {
+		}
+	}
+
 	// ^C reaches the command and the status is its own.
 	run("sh -c 'echo u''p; sleep 1000'")
 	c.expect("up\r\n")
+	settled()
 	c.send("\x03")
 	c.expect("% ")
 	status(130)
@@ -133,6 +142,7 @@ func TestJobControl(t *testing.T) {
 	// ^\ likewise.
 	run("sh -c 'echo u''p; sleep 1000'")
 	c.expect("up\r\n")
+	settled()
 	c.send("\x1c")
 	c.expect("% ")
 	status(131)
@@ -149,8 +159,7 @@ func TestJobControl(t *testing.T) {
 	c.expect("stops false")
 	c.send("hello\n")
 	c.expect("got=hello\r\n")
-	for !lives("sleep 1000", b.dir) { // see unstick
-	}
+	settled()
 	c.send("\x1a")
 	c.expect("Stopped")
 	c.send("bg\n")
