@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
 // prepared compiles a module of the shape and gives its query with the inputs
@@ -17,7 +20,11 @@ func prepared(dir, file, query string, requests []asked) (*rego.PreparedEvalQuer
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := rego.New(rego.Query(query), rego.Module(file, string(text))).PrepareForEval(context.Background())
+	return prepare(requests, rego.Query(query), rego.Module(file, string(text)))
+}
+
+func prepare(requests []asked, options ...func(*rego.Rego)) (*rego.PreparedEvalQuery, []ast.Value, error) {
+	q, err := rego.New(options...).PrepareForEval(context.Background())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -30,10 +37,30 @@ func prepared(dir, file, query string, requests []asked) (*rego.PreparedEvalQuer
 	return &q, inputs, nil
 }
 
+const idsQuery = "permits = data.exeq.permits; forbids = data.exeq.forbids"
+
 // opaRules asks for the ids of all rules that hold, which is what Exeq answers.
 func opaRules(dir string, requests []asked) (engine, error) {
-	q, inputs, err := prepared(dir, "rules.rego", "permits = data.exeq.permits; forbids = data.exeq.forbids", requests)
-	return engine{"OPA, prepared query, ids", true, func(i int) (answer, error) {
+	q, inputs, err := prepared(dir, "rules.rego", idsQuery, requests)
+	return idsEngine("OPA, prepared query, ids", q, inputs), err
+}
+
+//go:embed general.rego
+var general string
+
+// opaData does the same with the policies as data.
+func opaData(dir string, requests []asked) (engine, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "data.json"))
+	if err != nil {
+		return engine{}, err
+	}
+	store := inmem.NewFromReader(bytes.NewReader(text))
+	q, inputs, err := prepare(requests, rego.Query(idsQuery), rego.Module("general.rego", general), rego.Store(store))
+	return idsEngine("OPA, prepared query, policies as data", q, inputs), err
+}
+
+func idsEngine(name string, q *rego.PreparedEvalQuery, inputs []ast.Value) engine {
+	return engine{name, true, func(i int) (answer, error) {
 		rs, err := q.Eval(context.Background(), rego.EvalParsedInput(inputs[i]))
 		if err != nil {
 			return answer{}, err
@@ -46,7 +73,7 @@ func opaRules(dir string, requests []asked) (engine, error) {
 		}
 		permits := strings(rs[0].Bindings["permits"])
 		return answer{len(permits) > 0, permits}, nil
-	}}, err
+	}}
 }
 
 // opaAnswer asks for yes or no, which lets OPA stop at the first rule that holds.

@@ -1,7 +1,8 @@
 // Package shape makes the policy sets and requests that every decision point in
 // the benchmarks is given: the same rules as a Cedar set and as Rego, the same
 // requests in the form that each takes. They travel as files, so that peers in
-// another Go module read what Exeq reads.
+// another Go module read what Exeq reads. Rego has them twice: a rule for each
+// policy, and as data that one general rule goes through.
 //
 // A set is what an organisation writes: teams with their projects, tools,
 // services and tool servers, some forbids inside what is permitted, and one
@@ -29,6 +30,7 @@ const (
 	SetDir       = "set" // Cedar text and entities.json, as Exeq loads them
 	RulesRego    = "rules.rego"
 	AnswerRego   = "answer.rego"
+	DataJSON     = "data.json" // {"rules": […]}, for general.rego of bench/peers
 	RequestsFile = "requests.jsonl"
 	AnswersFile  = "answers.jsonl" // written by Exeq, compared by its peers
 )
@@ -97,6 +99,7 @@ func Write(dir string, n int) error {
 		return err
 	}
 	var cedar, rules, answer strings.Builder
+	data := make([]dataRule, n)
 	rules.WriteString("package exeq\n\nimport rego.v1\n\n")
 	answer.WriteString("package exeq\n\nimport rego.v1\n\ndefault allow := false\n\nallow if {\n\tpermitted\n\tnot forbidden\n}\n\n")
 	if n < 19 { // no rule of the set is a forbid, and Rego would call that undefined
@@ -105,6 +108,7 @@ func Write(dir string, n int) error {
 	}
 	for i := range n {
 		cedar.WriteString(cedarRule(i, n))
+		data[i] = dataOf(i, n)
 		body := regoBody(i, n)
 		which, boolean := "permits", "permitted"
 		if forbids(kindOf(i)) {
@@ -117,9 +121,13 @@ func Write(dir string, n int) error {
 	if err != nil {
 		return err
 	}
+	grants, err := json.Marshal(map[string]any{"rules": data})
+	if err != nil {
+		return err
+	}
 	for name, text := range map[string]string{
 		SetDir + "/policy.cedar": cedar.String(), SetDir + "/entities.json": string(entities),
-		RulesRego: rules.String(), AnswerRego: answer.String(),
+		RulesRego: rules.String(), AnswerRego: answer.String(), DataJSON: string(grants),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
@@ -187,6 +195,45 @@ func regoBody(i, n int) string {
 		return lines(`input.action == "connect"`, inTeam, fmt.Sprintf("%q in input.resource.domains", domain(i-4)), fmt.Sprintf("%q in input.context.labels", label(i)))
 	}
 	return lines(`input.action in {"run", "exec"}`, fmt.Sprintf("%q in input.context.args", danger(i)))
+}
+
+// dataRule is a rule as data; what it leaves out matches anything.
+type dataRule struct {
+	ID      string   `json:"id"`
+	Effect  string   `json:"effect"`
+	Actions []string `json:"actions"`
+	Team    string   `json:"team,omitempty"`
+	Agent   string   `json:"agent,omitempty"`
+	Prefix  string   `json:"prefix,omitempty"`
+	Domain  string   `json:"domain,omitempty"`
+	Port    int      `json:"port,omitempty"`
+	Server  string   `json:"server,omitempty"`
+	Label   string   `json:"label,omitempty"`
+	Arg     string   `json:"arg,omitempty"`
+}
+
+func dataOf(i, n int) dataRule {
+	r := dataRule{ID: id(i), Effect: "permit"}
+	if forbids(kindOf(i)) {
+		r.Effect = "forbid"
+	}
+	switch kindOf(i) {
+	case files:
+		r.Actions, r.Team, r.Prefix = fileAction(i), team(i, n), project(i)+"/"
+	case programs:
+		r.Actions, r.Team, r.Prefix = []string{"run", "exec"}, team(i, n), directory(i)+"/"
+	case services:
+		r.Actions, r.Team, r.Domain, r.Port = []string{"connect"}, team(i, n), domain(i), 443
+	case tools:
+		r.Actions, r.Agent, r.Server = []string{"call_tool"}, agent(i, 0, n), server(i)
+	case secrets:
+		r.Actions, r.Prefix = []string{"read", "write"}, secretDir(i)+"/"
+	case leaks:
+		r.Actions, r.Team, r.Domain, r.Label = []string{"connect"}, team(i, n), domain(i-4), label(i)
+	case dangers:
+		r.Actions, r.Arg = []string{"run", "exec"}, danger(i)
+	}
+	return r
 }
 
 type uid struct {
