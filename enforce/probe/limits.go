@@ -69,7 +69,7 @@ func Limits() []Limit {
 			What:    "Where a revocation cannot be delivered, an execution goes on until its lease ends.",
 			Instead: "The lease is 3 seconds standalone and counts on a clock that does not stop in suspend."},
 		{ID: "resources", Tiers: user,
-			What:    "Memory and processor time are bounded for each process, not for the tree; disk space not at all.",
+			What:    "Memory and processor time are bounded for each process, not for the tree; disk space and what goes to standard output not at all.",
 			Instead: "Quotas of processes, uploads, file size and wall time hold or are checked each tick."},
 		{ID: "debuggers", Tiers: user, Blocks: true,
 			What:    "Debuggers and strace do not work inside.",

@@ -10,12 +10,10 @@ const (
 	LimitDigest     = "digest-rules"
 	LimitArguments  = "arguments"
 	LimitAccomplice = "same-user"
+	LimitResources  = "resources"
 	LimitAbsent     = "absent-masks"
 	LimitNames      = "names-visible"
 	LimitAnonymous  = "anonymous-code"
 	LimitProc       = "processes-visible"
-	LimitPriority   = "priority"
 	LimitCaches     = "shared-caches"
-	LimitShm        = "shared-memory"
-	LimitIPC        = "shared-memory"
 )

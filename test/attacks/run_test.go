@@ -229,14 +229,18 @@ func (s *scene) terminal(c *exec.Cmd, out io.Writer) (done func()) {
 type watched struct {
 	locked
 	ready func(said string)
+	said  []byte // until it is ready
 	once  sync.Once
 	busy  sync.WaitGroup
 }
 
 func (w *watched) Write(b []byte) (int, error) {
 	n, err := w.locked.Write(b)
-	if said := string(w.bytes()); strings.Contains(said, "attack-ready") {
-		w.once.Do(func() { w.busy.Go(func() { w.ready(said) }) })
+	if len(w.said) < 1<<12 {
+		w.said = append(w.said, b...)
+		if said := string(w.said); strings.Contains(said, "attack-ready") {
+			w.once.Do(func() { w.busy.Go(func() { w.ready(said) }) })
+		}
 	}
 	return n, err
 }

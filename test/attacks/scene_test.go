@@ -53,7 +53,7 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"shmkey": fmt.Sprint(keyNumber()), "msgkey": fmt.Sprint(keyNumber()), "victimname": random("v")[:12],
 		"dbus": "unix:path=" + out + "/dbus.sock",
 	}
-	for _, d := range []string{ws, ws + "/tools", home, home + "/.ssh", home + "/.aws", home + "/.cache/go-build", out} {
+	for _, d := range []string{ws, ws + "/tools", home, home + "/.ssh", home + "/.aws", home + "/.cache", home + "/.cache/go-build", out} {
 		s.mkdir(d)
 	}
 	s.write(out+"/secret", s.secret, 0o600)
