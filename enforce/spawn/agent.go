@@ -63,6 +63,10 @@ func clone(flags uintptr, base unsafe.Pointer) (uintptr, syscall.Errno) {
 // first assembles, then waits for more; Wait tells how that went. The agent
 // dies with this process.
 func Start(flags uintptr, first func(g *Agent, l *List)) (*Agent, error) {
+	return clonedAgent(flags, false, first)
+}
+
+func clonedAgent(flags uintptr, tree bool, first func(g *Agent, l *List)) (*Agent, error) {
 	arena, err := newArena()
 	if err != nil {
 		return nil, err
@@ -85,6 +89,11 @@ func Start(flags uintptr, first func(g *Agent, l *List)) (*Agent, error) {
 	h.agent.msg.Control = &h.agent.cmsg[0]
 
 	l := g.NewList()
+	if tree {
+		h.tree.wanted, h.tree.supervisor = 1, int32(unix.Getpid())
+	} else {
+		l.Do("PDEATHSIG", unix.SYS_PRCTL, V(unix.PR_SET_PDEATHSIG), V(int(unix.SIGKILL)))
+	}
 	g.prelude(l)
 	first(g, l)
 	h.agent.first = uintptr(l.place())
@@ -121,9 +130,8 @@ func Start(flags uintptr, first func(g *Agent, l *List)) (*Agent, error) {
 	return g, nil
 }
 
-// prelude ties the agent's life to ours and frees what it has no need of.
+// prelude frees what the agent has no need of.
 func (g *Agent) prelude(l *List) {
-	l.Do("PDEATHSIG", unix.SYS_PRCTL, V(unix.PR_SET_PDEATHSIG), V(int(unix.SIGKILL)))
 	// Its own group: a signal to the supervisor's group must not stop it.
 	l.Do("setpgid", unix.SYS_SETPGID, V(0), V(0)).Flags = Ignore
 	lo, hi := min(g.child.ctl, g.child.events), max(g.child.ctl, g.child.events)

@@ -30,6 +30,7 @@ type header struct {
 	// Scratch memory of the loops in run.go.
 	agent agentMemory
 	init  initMemory
+	tree  treeMemory
 }
 
 // failure is the name of a step, plus one, and what it gave.

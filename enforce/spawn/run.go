@@ -119,9 +119,15 @@ func childMain(base unsafe.Pointer) {
 		role, f := run(base, at, uintptr(RoleAgent))
 		if role != uintptr(RoleAgent) {
 			if f.Step == 0 && role == uintptr(RoleInit) {
+				if h.tree.wanted != 0 {
+					reapTree(h)
+				}
 				reap(h)
 			}
 			fail(base, role, f)
+		}
+		if f.Step == 0 {
+			h.tree.armed = h.tree.wanted
 		}
 		h.agent.reply = f
 		atomic.AddInt64(&h.Answers, 1)
@@ -173,10 +179,16 @@ func serve(h *header) uintptr {
 			if d := atomic.LoadInt64(&h.Deadline); d != 0 && m.now.Sec*1e9+m.now.Nsec >= d {
 				atomic.StoreInt64(&h.Lapsed, 1)
 				atomic.StoreInt64(&h.Deadline, 0)
+				if h.tree.armed != 0 {
+					killTree(h)
+				}
 				syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(m.initFD), uintptr(unix.SIGKILL), 0, 0, 0, 0)
 			}
 		}
 		if m.polls[2].Revents != 0 {
+			if h.tree.armed != 0 {
+				killTree(h)
+			}
 			syscall.RawSyscall6(unix.SYS_WAIT4, uintptr(m.initPID), uintptr(unsafe.Pointer(&m.status)), unix.WALL, 0, 0, 0)
 			syscall.RawSyscall(unix.SYS_CLOSE, uintptr(m.initFD), 0, 0)
 			m.initFD = -1
@@ -190,6 +202,9 @@ func serve(h *header) uintptr {
 			continue
 		}
 		if errno != 0 || n != 8 {
+			if h.tree.armed != 0 {
+				killTree(h)
+			}
 			for {
 				syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 			}
