@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cedar-policy/cedar-go"
@@ -262,4 +263,35 @@ func TestCachesKeepApart(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", in, d.Verdict, step.want)
 		}
 	}
+}
+
+// One set decides for many at once, each as if alone.
+func TestConcurrentDecide(t *testing.T) {
+	g := newGenerator(77)
+	s := g.set(t, 30)
+	type asked struct {
+		r    *exeq.Request
+		in   *exeq.Inputs
+		want exeq.Decision
+	}
+	var all []asked
+	for range 200 {
+		a := asked{r: g.request(), in: g.inputs()}
+		a.want = decide(t, s, a.r, a.in)
+		all = append(all, a)
+	}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range all {
+				a := all[(i*7+w*31)%len(all)]
+				d, err := s.Decide(context.Background(), a.r, a.in)
+				if err != nil || !sameDecision(d, a.want) || d.Reason != a.want.Reason || d.Static != a.want.Static {
+					t.Errorf("%s %s: %+v, alone %+v (%v)", a.r.Action, a.r.Resource.ID, d, a.want, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

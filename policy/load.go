@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -61,14 +64,31 @@ func (s *Set) checkRules() (problems []Problem) {
 			problems = append(problems, r.problem(fmt.Sprintf("the id stands already at %s:%d", first.file, first.line), "give each policy an id of its own"))
 		}
 		seen[r.id] = r
-		r.actions = scopeActions(r.policy.Action)
-		ps := r.validate()
-		if len(ps) == 0 {
-			ps = r.lint(s.directory)
-		}
-		problems = append(problems, ps...)
 	}
-	return problems
+	found := make([][]Problem, len(s.rules))
+	parallel(len(s.rules), func(i int) {
+		r := s.rules[i]
+		r.actions = scopeActions(r.policy.Action)
+		if found[i] = r.validate(); len(found[i]) == 0 {
+			found[i] = r.lint(s.directory)
+		}
+	})
+	return append(problems, slices.Concat(found...)...)
+}
+
+// parallel calls f for 0 to n-1 on all processors: loading stands in the way
+// of every start.
+func parallel(n int, f func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // scopeActions expands an action scope to the leaf actions it covers.

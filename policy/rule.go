@@ -42,24 +42,32 @@ type rule struct {
 // parseRules parses one file of a set.
 func parseRules(file, text string) (rules []*rule, problems []Problem) {
 	stmts, problems := splitStatements(file, text)
-	for _, st := range stmts {
-		r := &rule{file: file, line: st.line, column: st.column, text: st.text}
-		list, err := cedar.NewPolicyListFromBytes(file, []byte(st.text))
-		if err != nil {
-			problems = append(problems, parseProblem(r, err))
-			continue
+	parsed := make([]*rule, len(stmts))
+	found := make([][]Problem, len(stmts))
+	parallel(len(stmts), func(i int) { parsed[i], found[i] = parseRule(file, stmts[i]) })
+	for i, r := range parsed {
+		if problems = append(problems, found[i]...); r != nil {
+			rules = append(rules, r)
 		}
-		if len(list) != 1 {
-			problems = append(problems, r.problem("the statement holds no policy", "remove the stray ;"))
-			continue
-		}
-		r.full, r.policy = list[0], (*ast.Policy)(list[0].AST())
-		r.permit = r.policy.Effect == ast.EffectPermit
-		problems = append(problems, r.annotate()...)
-		r.analyse()
-		rules = append(rules, r)
 	}
 	return rules, problems
+}
+
+// parseRule parses one policy; nil where it does not parse.
+func parseRule(file string, st statement) (*rule, []Problem) {
+	r := &rule{file: file, line: st.line, column: st.column, text: st.text}
+	list, err := cedar.NewPolicyListFromBytes(file, []byte(st.text))
+	if err != nil {
+		return nil, []Problem{parseProblem(r, err)}
+	}
+	if len(list) != 1 {
+		return nil, []Problem{r.problem("the statement holds no policy", "remove the stray ;")}
+	}
+	r.full, r.policy = list[0], (*ast.Policy)(list[0].AST())
+	r.permit = r.policy.Effect == ast.EffectPermit
+	problems := r.annotate()
+	r.analyse()
+	return r, problems
 }
 
 // problem makes a problem at the rule's place.
