@@ -3,6 +3,7 @@ package exeq
 import (
 	"errors"
 	"math/rand/v2"
+	"path"
 	"strings"
 	"testing"
 
@@ -143,4 +144,20 @@ func TestWithinAgreesWithLookup(t *testing.T) {
 	if agree == 0 {
 		t.Error("no pair was within: the test shows nothing")
 	}
+}
+
+// The short way of CheckPath accepts nothing that the long way would refuse.
+func FuzzPlainPath(f *testing.F) {
+	for _, s := range []string{"/", "/a", "/a/", "//a", "/a//b", "/a/./b", "/a/../b", "/.x", "/a b", "/%41", "/é", "a", "", "/a\x00", "/a\x7f", "/" + strings.Repeat("x", MaxPathBytes)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if !plainPath(s) {
+			return
+		}
+		raw, err := DecodeBytes(s)
+		if err != nil || raw != s || path.Clean(s) != s || !path.IsAbs(s) || len(s) > MaxPathBytes {
+			t.Fatalf("plainPath(%q), which decodes to %q (%v) and is clean as %q", s, raw, err, path.Clean(s))
+		}
+	})
 }

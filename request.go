@@ -135,6 +135,9 @@ func (r *Request) Validate() error {
 
 // CheckPath accepts an absolute, clean, canonically encoded path.
 func CheckPath(p string) error {
+	if plainPath(p) {
+		return nil
+	}
 	if !strings.HasPrefix(p, "/") {
 		return fmt.Errorf("path %q is not absolute", p)
 	}
@@ -149,6 +152,21 @@ func CheckPath(p string) error {
 		return fmt.Errorf("path is longer than %d bytes or holds a NUL", MaxPathBytes)
 	}
 	return nil
+}
+
+// plainPath accepts most good paths in one pass: absolute, of printable ASCII
+// without '%', no element empty or beginning with a dot.
+func plainPath(p string) bool {
+	if len(p) == 0 || len(p) > MaxPathBytes || p[0] != '/' {
+		return false
+	}
+	for i := 1; i < len(p); i++ {
+		c := p[i]
+		if c < 0x20 || c >= 0x7f || c == '%' || (c == '/' || c == '.') && p[i-1] == '/' {
+			return false
+		}
+	}
+	return len(p) == 1 || p[len(p)-1] != '/'
 }
 
 // CommandLine joins argv the way Context.Command carries it.
