@@ -92,20 +92,25 @@ func pae(payloadType string, payload []byte) []byte {
 	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
 }
 
+// envelope writes the canonical form of an [exeq.Envelope]; nothing in it needs
+// an escape.
+func envelope(payload []byte, keyID string, sig []byte) []byte {
+	b := make([]byte, 0, base64.StdEncoding.EncodedLen(len(payload))+len(keyID)+256)
+	b = append(b, `{"payload":"`...)
+	b = base64.StdEncoding.AppendEncode(b, payload)
+	b = append(b, `","payloadType":"`+exeq.StatementPayload+`","signatures":[{"keyid":"`...)
+	b = append(append(b, keyID...), `","sig":"`...)
+	b = base64.StdEncoding.AppendEncode(b, sig)
+	return append(b, `"}]}`...)
+}
+
 func (i *Issuer) sign(action exeq.Digest, body exeq.PermitBody) (*exeq.Permit, error) {
 	payload, err := canon.Marshal(statement(action, &body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
 	}
 	sig := i.c.Key.Sign(pae(exeq.StatementPayload, payload))
-	envelope, err := canon.Marshal(&exeq.Envelope{
-		PayloadType: exeq.StatementPayload,
-		Payload:     base64.StdEncoding.EncodeToString(payload),
-		Signatures:  []exeq.EnvelopeSignature{{KeyID: i.c.Key.KeyID(), Sig: base64.StdEncoding.EncodeToString(sig)}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
-	}
+	envelope := envelope(payload, i.c.Key.KeyID(), sig)
 	if len(envelope) > exeq.MaxPermitBytes {
 		return nil, fmt.Errorf("%w: %d bytes are over the limit of %d", exeq.ErrPermit, len(envelope), exeq.MaxPermitBytes)
 	}

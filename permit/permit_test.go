@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/canon"
 	"github.com/exeq/exeq/internal/keyring"
 )
 
@@ -330,6 +331,20 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("the control is refused: %v", err)
 		}
 	})
+}
+
+// TestEnvelopeIsCanonical: the envelope that is written by hand is the one that
+// the canonical writer writes.
+func TestEnvelopeIsCanonical(t *testing.T) {
+	f := newFixture(t)
+	p := f.issue()
+	var e exeq.Envelope
+	if err := json.Unmarshal(p.Envelope, &e); err != nil {
+		t.Fatal(err)
+	}
+	if want, err := canon.Marshal(&e); err != nil || string(want) != string(p.Envelope) {
+		t.Errorf("got  %s\nwant %s, %v", p.Envelope, want, err)
+	}
 }
 
 // TestIssueRefuses: no permit leaves for what is no permitting decision.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/transparency-dev/tessera/api/layout"
@@ -32,6 +33,9 @@ type logReader struct {
 	mu    sync.Mutex
 	stamp string // of the checkpoint file that cached was read from
 	cache *checkpoint
+
+	latest   atomic.Pointer[string] // as Latest gives it
+	latestAt atomic.Int64           // when it was read, ns of the monotonic clock
 }
 
 // checkpoint is a verified signed tree head.
@@ -215,14 +219,26 @@ func (s *Store) Checkpoint(context.Context) ([]byte, error) {
 }
 
 // Latest is the latest published checkpoint as a permit carries it,
-// "size:root"; empty while there is none.
+// "size:root"; empty while there is none. It is a lower bound and may be behind
+// by latestAge.
 func (s *Store) Latest() string {
-	cp, err := s.log.checkpoint()
-	if err != nil || cp.tree.N == 0 {
-		return ""
+	l, now := s.log, int64(time.Since(started))
+	if p := l.latest.Load(); p != nil && now-l.latestAt.Load() < int64(latestAge) {
+		return *p
 	}
-	return strconv.FormatInt(cp.tree.N, 10) + ":" + hex.EncodeToString(cp.tree.Hash[:])
+	out := ""
+	if cp, err := l.checkpoint(); err == nil && cp.tree.N > 0 {
+		out = strconv.FormatInt(cp.tree.N, 10) + ":" + hex.EncodeToString(cp.tree.Hash[:])
+	}
+	l.latestAt.Store(now)
+	l.latest.Store(&out)
+	return out
 }
+
+// latestAge is half a checkpoint interval: looking more often finds nothing new.
+const latestAge = interval / 2
+
+var started = time.Now()
 
 // Receipts proves that leaves (by id) are in the log, all under one
 // checkpoint. A leaf that still waits is an error: Drain first.

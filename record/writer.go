@@ -42,7 +42,9 @@ func (w *writer) close() error {
 // create makes the schema, unless another process just did.
 func (w *writer) create(ctx context.Context) error {
 	exec := func(q string) error { _, err := w.conn.ExecContext(ctx, q); return err }
-	if err := exec("PRAGMA journal_mode=WAL"); err != nil {
+	// A row with what opens it is some 5 KiB: large pages hold several and need
+	// few frames of the write-ahead log.
+	if err := exec("PRAGMA page_size=16384; PRAGMA journal_mode=WAL"); err != nil {
 		return err
 	}
 	if err := exec("BEGIN IMMEDIATE"); err != nil {
@@ -112,14 +114,14 @@ func (w *writer) scan(query string, args []any, to ...any) error {
 }
 
 // busyAfter is the number of transactions after which a process is a busy one:
-// its write-ahead log may grow to 16 MiB before it is moved into the database.
+// its write-ahead log may grow to 24 MiB before it is moved into the database.
 const busyAfter = 100
 
 // tx runs f in one durable transaction. An error says that it was rolled back
 // or, when COMMIT itself failed, that nobody knows.
 func (w *writer) tx(f func(*state) error) error {
 	if w.txs++; w.txs == busyAfter {
-		if _, err := w.conn.ExecContext(context.Background(), `PRAGMA wal_autocheckpoint=4000`); err != nil {
+		if _, err := w.conn.ExecContext(context.Background(), `PRAGMA wal_autocheckpoint=1500`); err != nil {
 			return err
 		}
 	}
