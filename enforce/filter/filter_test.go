@@ -62,7 +62,7 @@ func run(prog []unix.SockFilter, d *Data) (Action, bool) {
 // options spreads the bits of v over every field.
 func options(v uint64) Options {
 	o := Options{Arch: architectures[v&1].name, Notify: Class(v>>1) & AllClasses}
-	for i, b := range []*bool{&o.Inet, &o.PrivateNet, &o.Unix, &o.UnixDatagram, &o.MemfdSealed, &o.Ptrace, &o.Openat2} {
+	for i, b := range []*bool{&o.Inet, &o.PrivateNet, &o.Unix, &o.UnixDatagram, &o.MemfdSealed, &o.Ptrace, &o.Openat2, &o.Shared} {
 		*b = v>>(32+i)&1 == 1
 	}
 	if o.Notify&(OpenRead|OpenWrite) != 0 {

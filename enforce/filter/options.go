@@ -33,6 +33,8 @@ const (
 	Remove
 	// Link: link and linkat.
 	Link
+	// Make: mkdir, mknod, symlink and their *at forms.
+	Make
 	// Connect: connect, and sendto with an address. Unix datagram sockets are
 	// then refused: sendmsg hides its address in memory, and for one system
 	// call in ten thousand no round trip is worth paying by the others.
@@ -75,6 +77,11 @@ type Options struct {
 	// UnixDatagram allows AF_UNIX datagram sockets, pairs included: any of
 	// them can send to any path.
 	UnixDatagram bool
+	// Shared says that the execution has the pid, IPC and network namespaces
+	// of others. It refuses what acts on processes outside without being a
+	// signal (their limits, scheduling), memory and queues that are shared by
+	// number, listening, and becoming unreadable to the supervisor.
+	Shared bool
 	// MemfdSealed says that vm.memfd_noexec is 1 or 2 in the execution's pid
 	// namespace, so that a plain memfd_create is sealed by the kernel.
 	MemfdSealed bool

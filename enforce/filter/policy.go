@@ -24,32 +24,27 @@ const allowed = `
 	getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid
 	getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat
 	inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel
-	io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get
-	ioprio_set kill landlock_add_rule landlock_create_ruleset
-	landlock_restrict_self lgetxattr listen listmount listxattr listxattrat
-	llistxattr lseek lsm_get_self_attr lsm_list_modules lstat madvise
-	map_shadow_stack mbind membarrier migrate_pages mincore mkdir mkdirat mlock
-	mlock2 mlockall move_pages mq_getsetattr mq_notify mq_open mq_timedreceive
-	mq_timedsend mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync
-	munlock munlockall munmap nanosleep newfstatat pause pidfd_open
-	pidfd_send_signal pipe pipe2 pkey_alloc pkey_free poll ppoll pread64 preadv
-	preadv2 prlimit64 process_madvise process_mrelease pselect6 pwrite64 pwritev
-	pwritev2 read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg
-	remap_file_pages restart_syscall rseq rseq_slice_yield rt_sigaction
-	rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
-	rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max
-	sched_get_priority_min sched_getaffinity sched_getattr sched_getparam
-	sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr
-	sched_setparam sched_setscheduler sched_yield select semctl semget semop
-	semtimedop sendfile set_mempolicy set_mempolicy_home_node set_robust_list
-	set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setitimer
-	setpgid setpriority setregid setresgid setresuid setreuid setrlimit setsid
-	setuid shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4
-	splice stat statfs statmount statx symlink symlinkat sync sync_file_range
-	syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun
-	timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime
-	times tkill umask uname uprobe uretprobe vfork vmsplice wait4 waitid write
-	writev
+	io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get kill
+	landlock_add_rule landlock_create_ruleset landlock_restrict_self lgetxattr
+	listmount listxattr listxattrat llistxattr lseek lsm_get_self_attr
+	lsm_list_modules lstat madvise map_shadow_stack mbind membarrier mincore
+	mlock mlock2 mlockall mremap mseal msync munlock munlockall munmap nanosleep
+	newfstatat pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc
+	pkey_free poll ppoll pread64 preadv preadv2 process_madvise process_mrelease
+	pselect6 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv
+	recvfrom recvmmsg recvmsg remap_file_pages restart_syscall rseq
+	rseq_slice_yield rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo
+	rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo
+	sched_get_priority_max sched_get_priority_min sched_getaffinity
+	sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
+	sched_yield select sendfile set_mempolicy set_mempolicy_home_node
+	set_robust_list set_thread_area set_tid_address setfsgid setfsuid setgid
+	setgroups setitimer setpgid setregid setresgid setresuid setreuid setsid
+	setuid shutdown sigaltstack signalfd signalfd4 splice stat statfs statmount
+	statx sync sync_file_range syncfs sysinfo tee tgkill time timer_create
+	timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create
+	timerfd_gettime timerfd_settime times tkill umask uname uprobe uretprobe
+	vfork vmsplice wait4 waitid write writev
 `
 
 // refused are denied whatever their arguments, by reason.
@@ -121,6 +116,7 @@ func Table(o Options) []Rule {
 	t.memory(o)
 	t.files(o)
 	t.sockets(o)
+	t.shared(o)
 	return t
 }
 
@@ -167,6 +163,9 @@ func (t *table) processes(o Options) {
 	t.add("personality", Allow, "")
 
 	t.add("prctl", eperm, "rewrites where the kernel believes program and arguments to be", is(0, unix.PR_SET_MM))
+	if o.Shared {
+		t.add("prctl", eperm, "hides the process from the supervisor", is(0, unix.PR_SET_DUMPABLE), is(1, 0))
+	}
 	t.add("prctl", Allow, "")
 
 	// A further filter only takes away; a listener of its own would answer
@@ -221,11 +220,12 @@ func (t *table) files(o Options) {
 
 	t.each("unlink unlinkat rmdir rename renameat renameat2", asked(o, Remove), whyAsked)
 	t.each("link linkat", asked(o, Link), whyAsked)
+	t.each("mkdir mkdirat symlink symlinkat", asked(o, Make), whyAsked)
 
 	t.add("mknod", eperm, whySetUID, anyOf(1, setUID))
-	t.add("mknod", Allow, "")
+	t.add("mknod", asked(o, Make), whyAsked)
 	t.add("mknodat", eperm, whySetUID, anyOf(2, setUID))
-	t.add("mknodat", Allow, "")
+	t.add("mknodat", asked(o, Make), whyAsked)
 	t.each("chmod fchmod", eperm, whySetUID, anyOf(1, setUID))
 	t.each("fchmodat fchmodat2", eperm, whySetUID, anyOf(2, setUID))
 	t.each("chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat "+

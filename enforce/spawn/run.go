@@ -128,6 +128,8 @@ func childMain(base unsafe.Pointer) {
 		}
 		if f.Step == 0 {
 			h.tree.armed = h.tree.wanted
+		} else if h.tree.armed == 0 {
+			h.tree.wanted = 0 // not confined: it must never signal anybody
 		}
 		h.agent.reply = f
 		atomic.AddInt64(&h.Answers, 1)
