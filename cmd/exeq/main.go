@@ -39,6 +39,7 @@ func commands() []command {
 		{"lineage", "[flags] [ID]", "show what caused what", lineage},
 		{"why", "[flags] ID", "explain a decision", why},
 		{"revoke", "[flags] ID", "end an execution now", revoke},
+		{"monitor", "[flags] [LOG]", "check a whole log", monitorLog},
 		{"policy", "check|test|replay|diff …", "work on policy", policyCommand},
 		{"learn", "[flags] -- COMMAND [ARG…]", "write the policy that a command needs", learn},
 		{"doctor", "[flags]", "say what this machine can enforce", doctor},
