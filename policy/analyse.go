@@ -14,7 +14,8 @@ const (
 	depTier deps = 1 << iota
 	depRisk
 	depClaimed
-	depSession
+	depLabels // session.labels
+	depCounts // the rest of session
 	depCommand
 	depArgs
 	depWorkspace
@@ -27,6 +28,8 @@ const (
 	depResource // the resource by in, == or is: its place in the hierarchy
 	depOdd      // the resource in any other way
 )
+
+const depSession = depLabels | depCounts
 
 // contextDeps are those that the context record answers.
 const contextDeps = depTier | depRisk | depClaimed | depSession | depCommand | depArgs | depWorkspace | depHome | depTmp | depWhole
@@ -194,7 +197,7 @@ func usesOf(n ast.IsNode) deps {
 	return u
 }
 
-// member notes context.KEY and resource.KEY; it reports whether to look deeper.
+// member notes context.KEY, session.KEY and resource.KEY; it reports whether to look deeper.
 func member(u *deps, arg ast.IsNode, key types.String) bool {
 	switch {
 	case isVariable(arg, "context"):
@@ -202,6 +205,13 @@ func member(u *deps, arg ast.IsNode, key types.String) bool {
 			*u |= d
 		} else {
 			*u |= depWhole
+		}
+		return false
+	case isSession(arg):
+		if key == "labels" {
+			*u |= depLabels
+		} else {
+			*u |= depCounts
 		}
 		return false
 	case isVariable(arg, "resource"):
@@ -230,6 +240,11 @@ func equality(u *deps, b ast.BinaryNode) bool {
 		}
 	}
 	return true
+}
+
+func isSession(n ast.IsNode) bool {
+	a, ok := n.(ast.NodeTypeAccess)
+	return ok && a.Value == "session" && isVariable(a.Arg, "context")
 }
 
 func isVariable(n ast.IsNode, name types.String) bool {

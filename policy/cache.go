@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cedar-policy/cedar-go/types"
@@ -9,13 +9,13 @@ import (
 	"github.com/exeq/exeq"
 )
 
-// contextKey is everything that a context record without claims, session and
+// contextKey is everything that a context record without claims, counts and
 // arguments depends on.
 type contextKey struct {
-	has                           deps
-	tier                          exeq.Tier
-	risk                          int
-	workspace, home, tmp, command string
+	has                                   deps
+	tier                                  exeq.Tier
+	risk                                  int
+	workspace, home, tmp, command, labels string
 }
 
 // contextCache keeps the records made last: the activities of an execution
@@ -37,25 +37,26 @@ func (c *contextCache) get(k contextKey, build func() types.Record) types.Record
 	return e.record
 }
 
-// sessionCache keeps the session record made last.
-type sessionCache struct{ last atomic.Pointer[cachedSession] }
-
-type cachedSession struct {
-	session exeq.Session
-	record  types.Record
-}
-
-func (c *sessionCache) get(s *exeq.Session) types.Record {
-	if e := c.last.Load(); e != nil && sameSession(&e.session, s) {
-		return e.record
+// contextRecord gives the record of the members in q.has, from the cache where
+// it may stand there.
+func (q *query) contextRecord() types.Record {
+	if q.has&(depClaimed|depArgs|depCounts) != 0 {
+		return q.record()
 	}
-	e := &cachedSession{*s, sessionRecord(s)}
-	e.session.Labels = slices.Clone(s.Labels)
-	c.last.Store(e)
-	return e.record
-}
-
-func sameSession(a, b *exeq.Session) bool {
-	return a.Execs == b.Execs && a.Reads == b.Reads && a.Writes == b.Writes && a.Connects == b.Connects && a.Denials == b.Denials &&
-		a.Processes == b.Processes && a.BytesOut == b.BytesOut && slices.Equal(a.Labels, b.Labels)
+	c := &q.request.Context
+	k := contextKey{has: q.has, tier: q.in.Tier, risk: q.in.Risk, workspace: c.Workspace, home: c.Home, tmp: c.Tmp, command: c.Command}
+	if q.has&depLabels != 0 {
+		// A NUL could be in a label of a caller who does not keep to
+		// shortName, and two lists would look alike.
+		for _, l := range q.in.Session.Labels {
+			if strings.IndexByte(l, 0) >= 0 {
+				return q.record()
+			}
+		}
+		k.labels = strings.Join(q.in.Session.Labels, "\x00")
+		if len(q.in.Session.Labels) > 0 {
+			k.has |= depWhole // no label is not one empty label
+		}
+	}
+	return q.set.contexts.get(k, q.record)
 }

@@ -101,7 +101,7 @@ func spellOut(t testing.TB, s *Set, r *exeq.Request, in *exeq.Inputs) (cedar.Req
 		put(req.Action, nil, uid("Action", "activity"))
 	}
 	ctx := types.RecordMap{
-		"tier": types.Long(in.Tier), "risk": types.Long(in.Risk), "claimed": claimed(c.Claimed), "session": sessionRecord(&in.Session),
+		"tier": types.Long(in.Tier), "risk": types.Long(in.Risk), "claimed": claimed(c.Claimed), "session": sessionRecord(&in.Session, true),
 		"workspace": addPath(c.Workspace), "home": addPath(c.Home), "tmp": addPath(c.Tmp), "command": types.String(c.Command),
 	}
 	switch r.Resource.Type {
@@ -238,11 +238,21 @@ func TestPlaceIsResource(t *testing.T) {
 
 // The caches compare everything that the records depend on.
 func TestCachesKeepApart(t *testing.T) {
-	if n := reflect.TypeFor[exeq.Session]().NumField(); n != 8 {
-		t.Errorf("a session has %d members: teach sameSession and sessionRecord of the new ones, then this test", n)
+	for _, counts := range []string{"", " || context.session.execs > 3"} {
+		testCaches(t, counts)
 	}
+	if n := reflect.TypeFor[exeq.Session]().NumField(); n != 8 {
+		t.Errorf("a session has %d members: teach sessionRecord and the schema of the new ones, then this test", n)
+	}
+}
+
+func testCaches(t *testing.T, counts string) {
 	s := mustLoad(t, cedarSource(`@id("x") permit(principal, action == Exeq::Action::"connect", resource)
-  when { context.session.labels.contains("a") || context.session.execs > 3 || context.risk > 5 || context.tier == 40 };`))
+  when { context.session.labels.contains("a") || context.session.labels.isEmpty() && context.tier == 30`+counts+` || context.risk > 5 || context.tier == 40 };`))
+	withCounts := exeq.Deny
+	if counts != "" {
+		withCounts = exeq.Allow
+	}
 	r, in := testRequest("connect", "a.org:1"), testInputs()
 	for _, step := range []struct {
 		change func()
@@ -251,12 +261,17 @@ func TestCachesKeepApart(t *testing.T) {
 		{func() {}, exeq.Deny},
 		{func() { in.Session.Labels = []string{"a"} }, exeq.Allow},
 		{func() { in.Session.Labels[0] = "b" }, exeq.Deny},
-		{func() { in.Session.Execs = 4 }, exeq.Allow},
+		{func() { in.Session.Execs = 4 }, withCounts},
 		{func() { in.Session.Execs = 3 }, exeq.Deny},
 		{func() { in.Risk = 6 }, exeq.Allow},
 		{func() { in.Risk = 5 }, exeq.Deny},
 		{func() { in.Tier = exeq.TierKernel }, exeq.Allow},
 		{func() { in.Tier = exeq.TierNested }, exeq.Deny},
+		{func() { in.Tier, in.Session.Labels = exeq.TierKernelLite, nil }, exeq.Allow},
+		{func() { in.Session.Labels = []string{""} }, exeq.Deny},
+		{func() { in.Session.Labels = []string{"b\x00a"} }, exeq.Deny},
+		{func() { in.Session.Labels = []string{"b", "a"} }, exeq.Allow},
+		{func() { in.Session.Labels = []string{"b\x00a"} }, exeq.Deny},
 	} {
 		step.change()
 		if d := decide(t, s, r, in); d.Verdict != step.want {

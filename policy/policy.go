@@ -30,9 +30,7 @@ type Set struct {
 	rules     []*rule // sorted by id
 	index     index
 	named     map[types.EntityUID]bool // places that literals name
-
-	contexts contextCache
-	sessions sessionCache
+	contexts  contextCache
 }
 
 var _ exeq.Decider = (*Set)(nil)

@@ -271,12 +271,7 @@ func (q *query) need(want deps) {
 	if q.action.class != classProgram {
 		q.has &^= depArgs
 	}
-	c := &q.request.Context
-	if q.has&(depClaimed|depArgs|depSession) != 0 {
-		q.context = q.record()
-		return
-	}
-	q.context = q.set.contexts.get(contextKey{q.has, q.in.Tier, q.in.Risk, c.Workspace, c.Home, c.Tmp, c.Command}, q.record)
+	q.context = q.contextRecord()
 }
 
 // record makes the context record of the members in has.
@@ -295,7 +290,7 @@ func (q *query) record() types.Record {
 		case depClaimed:
 			m[key] = claimed(c.Claimed)
 		case depSession:
-			m[key] = q.set.sessions.get(&in.Session)
+			m[key] = sessionRecord(&in.Session, q.has&depCounts != 0)
 		case depWorkspace:
 			m[key] = types.EntityUID{Type: typePath, ID: types.String(c.Workspace)}
 		case depHome:
@@ -321,16 +316,20 @@ func claimed(m map[string]string) types.Record {
 	return types.NewRecord(out)
 }
 
-func sessionRecord(s *exeq.Session) types.Record {
+// sessionRecord leaves the counts out where no condition asks for them: they
+// change with every activity, the labels seldom.
+func sessionRecord(s *exeq.Session, counts bool) types.Record {
 	labels := make([]types.Value, len(s.Labels))
 	for i, l := range s.Labels {
 		labels[i] = types.String(l)
 	}
-	return types.NewRecord(types.RecordMap{
-		"execs": types.Long(s.Execs), "reads": types.Long(s.Reads), "writes": types.Long(s.Writes),
-		"connects": types.Long(s.Connects), "denials": types.Long(s.Denials), "processes": types.Long(s.Processes),
-		"bytesOut": types.Long(s.BytesOut), "labels": types.NewSet(labels...),
-	})
+	m := types.RecordMap{"labels": types.NewSet(labels...)}
+	if counts {
+		m["execs"], m["reads"], m["writes"] = types.Long(s.Execs), types.Long(s.Reads), types.Long(s.Writes)
+		m["connects"], m["denials"], m["processes"] = types.Long(s.Connects), types.Long(s.Denials), types.Long(s.Processes)
+		m["bytesOut"] = types.Long(s.BytesOut)
+	}
+	return types.NewRecord(m)
 }
 
 // argSet gives the arguments behind the program's name.
