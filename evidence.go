@@ -115,6 +115,10 @@ type Launch struct {
 	Recheck func()
 	// BytesOut, where set, counts what left through the proxy.
 	BytesOut func() int64
+	// Observe has each file that is about to be opened, made, renamed or
+	// removed told to Gate.Seen: what learn learns from. Nothing is refused
+	// by it.
+	Observe bool
 	// Hidden are raw paths that must not exist inside: Exeq's state.
 	Hidden []string
 	// Scratch is a directory of Exeq's own outside the governed side's reach,

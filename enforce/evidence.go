@@ -68,15 +68,22 @@ func (r *running) isGone() bool {
 	return false
 }
 
-// answered waits a moment for the agent to count on.
+// answered waits a moment for the agent to count on. One that is late because
+// the machine is busy has until the end of a lease: it holds the lease by
+// itself, and its death is everyone's.
 func (r *running) answered(before int64) bool {
-	for start := now(); now()-start < int64(r.launch.Lease)/2; {
+	for start := now(); now()-start < int64(r.launch.Lease)/10; {
 		if r.agent.Answers() != before {
+			r.mu.Lock()
+			r.heard = now()
+			r.mu.Unlock()
 			return true
 		}
 		unix.Poll(nil, 1)
 	}
-	return false
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now()-max(r.heard, r.released) < int64(r.launch.Lease)
 }
 
 // processes lists what lives inside, process 1 aside, by the ids of the

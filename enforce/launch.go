@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,6 +54,7 @@ type launching struct {
 	running   *running
 	cleanup   []func()
 	hidden    []string
+	labelled  []string // paths
 	downgrade []string
 }
 
@@ -147,11 +149,14 @@ func (s *launching) prepareRights() error {
 		s.downgrade = append(s.downgrade, "signals to processes outside and abstract unix sockets: kept apart by namespaces alone (Landlock ABI below 6)")
 	}
 	if s.ruleset, s.report, err = landlock.Build(l.Rights, landlock.Options{
-		Labelled: true, Gated: true, Replaced: ownFileSystems, Scope: scope}); err != nil {
+		Gated: true, Replaced: ownFileSystems, Scope: scope}); err != nil {
 		return err
 	}
 	s.onUndo(func() { unix.Close(s.ruleset) })
 	if s.plan, err = newPlan(l.Rights, s.report.Pins); err != nil {
+		return err
+	}
+	if s.labelled, err = labelled(l.Rights); err != nil {
 		return err
 	}
 	return s.makeCanary()
@@ -245,6 +250,7 @@ func (s *launching) build(r *running) error {
 		_, r.binds.store = m.open(s.storeDir())
 		_, r.binds.grave = m.open(filepath.Dir(s.slotPath()))
 		_, r.binds.slot = m.open(s.slotPath())
+		m.detach(s.labelled, s.agent.Events())
 		m.take(s.plan, c)
 		m.base(s.plan.root)
 		m.regions(s.plan, c)
@@ -274,16 +280,13 @@ func (s *launching) filterOptions() filter.Options {
 		Notify:     filter.Exec | filter.Map | filter.OpenWrite | filter.Remove | filter.Connect | filter.Memfd,
 		PrivateNet: true, Inet: true, Unix: true,
 	}
-	if s.labelled() {
+	if len(s.labelled) > 0 {
 		o.Notify |= filter.OpenRead
 	}
+	if s.launch.Observe {
+		o.Notify |= filter.OpenRead | filter.Link | filter.Make
+	}
 	return o
-}
-
-func (s *launching) labelled() bool {
-	return slices.ContainsFunc(s.launch.Rights.Cells, func(c exeq.Cell) bool {
-		return c.At.Read && len(c.At.Labels) > 0 || c.Under.Read && len(c.Under.Labels) > 0
-	})
 }
 
 // secureBits: root has no capabilities by being root, for good.
@@ -373,6 +376,7 @@ const canaryNames = "exec on a noexec mount, open of a hidden path, bpf, exec of
 const (
 	eventSeccomp    = eventListener + 1 + iota // the seccomp listener
 	eventExecutable                            // an executable mount of the store, attached nowhere
+	eventLabelled                              // a detached mount of a labelled path
 	eventDiag                                  // NETLINK_SOCK_DIAG of the network namespace
 )
 
@@ -421,7 +425,13 @@ func (s *launching) environment() []string {
 	return env
 }
 
-// removeAll removes a directory of ours, of which parts have mode 0.
+// removeAll removes a directory of ours, parts of which nobody may write.
 func removeAll(dir string) {
+	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(p, 0o700)
+		}
+		return nil
+	})
 	os.RemoveAll(dir)
 }

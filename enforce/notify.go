@@ -89,8 +89,9 @@ type notifier struct {
 	rights   *exeq.Rights
 	store    *programs.Store
 	approver approver
-	who      identity // whom the execution runs as
-	labels   *labels  // nil where no read is labelled
+	who      identity  // whom the execution runs as
+	labels   *labels   // nil where no read is labelled
+	observer *observer // nil where nobody learns
 	sockets  *socketTable
 	decided  ledger
 	log      *slog.Logger
@@ -192,6 +193,9 @@ func (n *notifier) stop() {
 
 // quick answers what needs no look at memory.
 func (n *notifier) quick(q *notification) bool {
+	if n.observer != nil {
+		return false
+	}
 	switch q.nr {
 	case sysRename, sysRenameat, sysRenameat2, sysUnlink, sysUnlinkat, sysRmdir, sysCreat, sysTruncate:
 		if n.approver.Occupied() {
@@ -214,6 +218,10 @@ func (n *notifier) quick(q *notification) bool {
 
 // handle answers one notification, whatever it takes.
 func (n *notifier) handle(q *notification) {
+	if n.observer != nil && n.observe(q) {
+		n.resume(q)
+		return
+	}
 	switch q.nr {
 	case sysExecve:
 		n.exec(q, unix.AT_FDCWD, q.args[0], q.args[1], 0)

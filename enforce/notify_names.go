@@ -48,11 +48,11 @@ func (n *notifier) clear(q *notification, dirfd int, path uint64, follow program
 
 // open answers open and openat.
 func (n *notifier) open(q *notification) {
-	dirfd, path, flags, mode := unix.AT_FDCWD, q.args[0], q.args[1], q.args[2]
+	dirfd, path, flags := unix.AT_FDCWD, q.args[0], q.args[1]
 	if q.nr == sysOpenat {
-		dirfd, path, flags, mode = int(int32(q.args[0])), q.args[1], q.args[2], q.args[3]
+		dirfd, path, flags = int(int32(q.args[0])), q.args[1], q.args[2]
 	}
-	if n.labels != nil && n.labels.open(n, q, dirfd, path, int(flags), uint32(mode)) {
+	if n.labels != nil && n.labels.open(n, q, dirfd, path, int(flags)) {
 		return
 	}
 	if flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 && flags&unix.O_PATH == 0 {

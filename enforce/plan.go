@@ -27,6 +27,7 @@ type mountOp struct {
 	path string
 	dir  bool
 	region
+	labelled bool // what covers it shows names and no bytes
 	// skeleton are the names below a mask on which deeper mounts stand.
 	skeleton []skeletonEntry
 }
@@ -46,6 +47,8 @@ type plan struct {
 	devices []string
 	// unprotected are paths whose protection needs them to exist.
 	unprotected []string
+	// unshadowed says which labelled directories show less than they hold.
+	unshadowed []string
 }
 
 // newPlan compares, cell by cell, what holds with what the rights want, looking
@@ -91,12 +94,13 @@ func newPlan(r *exeq.Rights, pins []string) (*plan, error) {
 		case err != nil:
 			return nil, fmt.Errorf("rights at %s: %w", c.path, err)
 		}
-		want := regionOf(c.at)
+		a := c.at
 		if dir {
-			want = regionOf(c.under)
+			a = c.under
 		}
+		want := regionOf(a)
 		want.masked = !want.read && upReadable
-		op := mountOp{path: c.path, dir: dir, region: want}
+		op := mountOp{path: c.path, dir: dir, region: want, labelled: a.Read && len(a.Labels) > 0}
 		if want.masked != up.masked || !want.masked && (want.write != up.write || want.exec != up.exec) {
 			p.ops = append(p.ops, op)
 		}
@@ -187,12 +191,27 @@ func comparePaths(a, b string) int {
 func (p *plan) makeSkeletons(dir string) (map[string]string, error) {
 	out := map[string]string{}
 	for i, o := range p.ops {
-		if !o.masked || len(o.skeleton) == 0 {
+		if !o.masked || len(o.skeleton) == 0 && !o.labelled {
 			continue
 		}
 		top := path.Join(dir, fmt.Sprint("mask-", i))
+		if !o.dir {
+			if err := shadowFile(o.path, top); err != nil {
+				return nil, err
+			}
+			out[o.path] = top
+			continue
+		}
 		if err := os.Mkdir(top, 0o711); err != nil {
 			return nil, err
+		}
+		if o.labelled {
+			if err := shadow(o.path, top); err != nil {
+				p.unshadowed = append(p.unshadowed, err.Error())
+			}
+			if err := os.Chmod(top, 0o755); err != nil {
+				return nil, err
+			}
 		}
 		for _, s := range o.skeleton {
 			at := path.Join(top, s.rel)

@@ -151,8 +151,11 @@ func (r *running) apply() error {
 		Tier: exeq.TierRootless, LandlockABI: r.report.ABI, Canary: canaryNames,
 		Seen: map[string]string{"exec": "all", "map": "all", "read": "none", "write": "none", "connect": "all"},
 	}
-	if r.notify.labels != nil {
-		a.Seen["read"] = "labelled"
+	for _, p := range r.labelled {
+		a.Downgrades = append(a.Downgrades, fmt.Sprintf("%s: reads set labels, so nothing there can be written from inside", exeq.EncodeBytes(p)))
+	}
+	for _, u := range r.plan.unshadowed {
+		a.Downgrades = append(a.Downgrades, u+", so only opening shows what is there")
 	}
 	for _, d := range slices.Concat(r.report.Narrowed, r.report.Widened) {
 		a.Downgrades = append(a.Downgrades, fmt.Sprintf("%s %s: %s", exeq.EncodeBytes(d.Path), d.Access, d.Reason))

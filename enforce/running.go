@@ -39,6 +39,7 @@ type running struct {
 	sequence   uint64
 	challenge  string
 	challenged int64
+	heard      int64 // of the agent, last
 	deadline   int64
 	suspended  bool
 	exit       *exeq.Exit // of the command, once known
@@ -54,6 +55,9 @@ func newRunning(s *launching, store *programs.Store) *running {
 		fd: -1, gate: s.launch.Gate, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
 		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1,
+	}
+	if s.launch.Observe {
+		r.notify.observer = &observer{seen: map[told]bool{}}
 	}
 	return r
 }
@@ -74,6 +78,14 @@ func (s *launching) enter(r *running) error {
 		switch ev.kind {
 		case eventExecutable:
 			r.binds.exec = ev.fds[0]
+		case eventLabelled:
+			if r.notify.labels == nil {
+				r.notify.labels = &labels{}
+				s.onUndo(r.notify.labels.close)
+			}
+			if err := r.notify.labels.add(s.labelled[ev.datum], ev.fds[0]); err != nil {
+				return err
+			}
 		case eventDiag:
 			r.notify.sockets.diag = ev.fds[0]
 		case spawn.EventReady:
