@@ -83,7 +83,7 @@ func (b *bench) build() error {
 			return timed(c)
 		}
 	}
-	return b.turns("tree", "go build, cold", b.rounds(5), side{"plain", cold(b.plain)}, side{"exeq", cold(b.governed)})
+	return b.turns("tree", "go build, cold", b.rounds(3), side{"plain", cold(b.plain)}, side{"exeq", cold(b.governed)})
 }
 
 // clone clones a local repository of 4,000 files.

@@ -71,18 +71,18 @@ func Loop(budget time.Duration, n int, round func() error) (wall, cpu []float64,
 		return nil, nil, err
 	}
 	for end := time.Now().Add(budget); len(wall) < 3 || time.Now().Before(end); {
-		start, used := time.Now(), processTime()
+		start, used := time.Now(), ProcessTime()
 		if err := round(); err != nil {
 			return nil, nil, err
 		}
 		wall = append(wall, float64(time.Since(start))/float64(n))
-		cpu = append(cpu, float64(processTime()-used)/float64(n))
+		cpu = append(cpu, float64(ProcessTime()-used)/float64(n))
 	}
 	return wall, cpu, nil
 }
 
-// processTime is the CPU time that this process has used.
-func processTime() time.Duration {
+// ProcessTime is the CPU time that this process has used.
+func ProcessTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0

@@ -172,7 +172,7 @@ func measured(out *measure.Out, dir, name string, callers int, d time.Duration, 
 	var refused atomic.Int64
 	var failed atomic.Pointer[error]
 	waits := make([][]float64, callers)
-	start := time.Now()
+	start, used := time.Now(), measure.ProcessTime()
 	for i := range callers {
 		wg.Go(func() {
 			for time.Since(start) < d && failed.Load() == nil {
@@ -210,7 +210,7 @@ func measured(out *measure.Out, dir, name string, callers int, d time.Duration, 
 		note = fmt.Sprintf("Sustained for %.0f s with the sequencer in the same process; the log was drained %.1f s later, which is counted; %d times a permit was refused because the log lagged, and asked for again.",
 			issued.Seconds(), (time.Since(start) - issued).Seconds(), refused.Load())
 	}
-	took := time.Since(start)
+	took, cpu := time.Since(start), measure.ProcessTime()-used
 	cancel()
 	if drain {
 		<-sequenced
@@ -222,6 +222,7 @@ func measured(out *measure.Out, dir, name string, callers int, d time.Duration, 
 		{Who: "p50", Value: measure.Quantile(w, 0.5), Unit: "ns"},
 		{Who: "p99", Value: measure.Quantile(w, 0.99), Unit: "ns"},
 		{Who: "longest", Value: w[len(w)-1], Unit: "ns"},
+		{Who: "CPU time a permit", Value: float64(cpu) / float64(len(w)), Unit: "ns"},
 	} {
 		r.Part, r.Case = "permits", name
 		if err := out.Put(r); err != nil {
