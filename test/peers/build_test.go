@@ -26,11 +26,7 @@ func build(t *testing.T, dir, pkg string) string {
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
-	h := sha256.New()
-	h.Write([]byte(runtime.Version() + "\x00" + pkg + "\x00"))
-	h.Write(sum)
-	h.Write(own)
-	to := filepath.Join(cache(t), filepath.Base(dir)+"-"+hex.EncodeToString(h.Sum(nil))[:16])
+	to := filepath.Join(cache(t), filepath.Base(dir)+"-"+hash([]byte(runtime.Version()), []byte(pkg), sum, own))
 	once(t, to, func() {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", to+".new", pkg)
 		cmd.Dir = dir
@@ -40,6 +36,15 @@ func build(t *testing.T, dir, pkg string) string {
 		}
 	})
 	return to
+}
+
+func hash(parts ...[]byte) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(p)
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // once makes the file to by way of to.new unless it exists; several test
