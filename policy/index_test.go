@@ -143,7 +143,7 @@ func spellOut(t testing.TB, s *Set, r *exeq.Request, in *exeq.Inputs) (cedar.Req
 }
 
 func TestIndexEqualsLinearScan(t *testing.T) {
-	sets, requests := 120, 120
+	sets, requests := 60, 120
 	if testing.Short() {
 		sets = 20
 	}

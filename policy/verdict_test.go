@@ -298,3 +298,51 @@ func TestEqualNamesOneType(t *testing.T) {
 		t.Error(d.Reason)
 	}
 }
+
+// One forbid more never raises a decision of a whole set, an approval never
+// lowers one, and a claim never takes a forbid away.
+func TestSetIsMonotone(t *testing.T) {
+	narrowed, lifted := 0, 0
+	for seed := range 60 {
+		g := newGenerator(uint64(seed) + 20000)
+		s := g.set(t, 2+g.IntN(12))
+		src := &Source{Version: 1, Files: map[string]string{"r.cedar": s.source.Files["r.cedar"], EntitiesFile: testEntities}}
+		for i := 500; len(src.Files) == 2; i++ {
+			text := g.rule(i, "")
+			if !strings.Contains(text, "\nforbid") {
+				continue
+			}
+			src.Files["more.cedar"] = text
+			if len(Check(src)) > 0 { // a contradiction
+				delete(src.Files, "more.cedar")
+			}
+		}
+		more := mustLoad(t, src)
+		for range 40 {
+			r, in := g.request(), g.inputs()
+			d := decide(t, s, r, in)
+			if w := decide(t, more, r, in); rank(w.Verdict) > rank(d.Verdict) {
+				t.Fatalf("seed %d: %s raised %s to %s\n%s", seed, src.Files["more.cedar"], d.Verdict, w.Verdict, src.Files["r.cedar"])
+			} else if rank(w.Verdict) < rank(d.Verdict) {
+				narrowed++
+			}
+			approved := *in
+			approved.Approved, approved.Present = []string{"lead", "owner"}, []string{"ticket"}
+			if a := decide(t, s, r, &approved); rank(a.Verdict) < rank(d.Verdict) {
+				t.Fatalf("seed %d: approvals lowered %s to %s\n%s", seed, d.Verdict, a.Verdict, src.Files["r.cedar"])
+			} else if rank(a.Verdict) > rank(d.Verdict) {
+				lifted++
+			}
+			silent, claiming := *r, *r
+			silent.Context.Claimed, claiming.Context.Claimed = nil, map[string]string{"intent": "test"}
+			for _, f := range linear(t, more, &silent, in).forbids {
+				if !slices.Contains(linear(t, more, &claiming, in).forbids, f) {
+					t.Fatalf("seed %d: a claim lifted %s", seed, f.text)
+				}
+			}
+		}
+	}
+	if narrowed < 5 || lifted < 5 {
+		t.Errorf("narrowed %d, lifted %d: this tests nothing", narrowed, lifted)
+	}
+}
