@@ -19,7 +19,7 @@ import (
 // granted beforehand, each right is granted and noted as it comes.
 // A label on a write could not be set before the fact, so policy refuses it; a
 // write is put to us all the same, once for each path.
-const observer = `@id("observe") @label("observed")
+const observer = `@id("observe")
 permit (
   principal,
   action in [Exeq::Action::"run", Exeq::Action::"exec", Exeq::Action::"read", Exeq::Action::"connect"],

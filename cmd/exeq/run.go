@@ -109,7 +109,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
 		Program: program.File, Argv: o.argv, Env: at.Environ(os.Environ()), Dir: at.Workspace,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Hidden: inst.Hidden(), Scratch: inst.Scratch(),
+		Hidden: inst.Hidden(), Scratch: inst.Scratch(), Observe: o.observe,
 	}
 	children := newChildren(ctx, inst)
 	o.giveEgress(ctx, launch, inst.Log, children.serve)
