@@ -25,6 +25,9 @@ import (
 var exeqBinary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv("EXEQ_BURN") != "" {
+		burnForever()
+	}
 	dir, err := os.MkdirTemp("", "exeq-faults-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
