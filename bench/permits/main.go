@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,7 @@ import (
 
 func main() {
 	quick := flag.Bool("quick", false, "sustain for a few seconds only")
+	only := flag.String("only", "", "measure only what has this in its name")
 	profile := flag.String("cpuprofile", "", "write a profile to this file")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -52,14 +54,14 @@ func main() {
 	if *quick {
 		long = 5 * time.Second
 	}
-	if err := all(flag.Arg(0), long); err != nil {
+	if err := all(flag.Arg(0), *only, long); err != nil {
 		pprof.StopCPUProfile()
 		fmt.Fprintln(os.Stderr, "permits:", err)
 		os.Exit(1)
 	}
 }
 
-func all(dir string, long time.Duration) error {
+func all(dir, only string, long time.Duration) error {
 	out := measure.NewOut(os.Stdout)
 	for _, c := range []struct {
 		name     string
@@ -71,6 +73,9 @@ func all(dir string, long time.Duration) error {
 		{"256 callers, burst", 256, 3 * time.Second, false},
 		{"256 callers, sustained", 256, long, true},
 	} {
+		if !strings.Contains(c.name, only) {
+			continue
+		}
 		if err := measured(out, filepath.Join(dir, fmt.Sprintf("state-%d-%v", c.callers, c.drain)), c.name, c.callers, c.duration, c.drain); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}

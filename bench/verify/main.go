@@ -93,8 +93,9 @@ func measured(out *measure.Out, l length, text []byte, trust *proof.Trust) error
 		if err != nil {
 			return err
 		}
-		if len(p.Leaves) != l.leaves {
-			return fmt.Errorf("the proof has %d leaves", len(p.Leaves))
+		// An appraisal a minute comes on top.
+		if n := len(p.Leaves); n < l.leaves || n > l.leaves+10 {
+			return fmt.Errorf("the proof has %d leaves", n)
 		}
 		r, err := proof.Verify(p, trust, proof.Options{Replay: standalone.Replay})
 		if err == nil && r.Verdict != proof.Valid {
@@ -124,25 +125,14 @@ func execute(ctx context.Context, inst *standalone.Installation, leaves int) ([]
 		Action: exeq.ActionRun, Resource: program, Argv: []string{"true"}, Dir: wd,
 		Context: exeq.Context{Workspace: wd, Home: "/home/someone", Tmp: "/tmp/exeq-1", Command: "true"},
 	}
-	// Permit, start, last appraisal and end are leaves, too; the appraisal
-	// is there only where a tick was.
-	for extra := 3; extra <= 4; extra++ {
-		g, err := inst.Governor(standin.Enforcer{Denials: leaves - extra})
-		if err != nil {
-			return nil, err
-		}
-		o, err := g.Run(ctx, &exeq.Launch{Request: r}, exeq.Inputs{Tier: exeq.TierRootless}, "")
-		if err != nil {
-			return nil, err
-		}
-		text, err := inst.Proof(ctx, o.ID)
-		if err != nil {
-			return nil, err
-		}
-		p, err := proof.Parse(text)
-		if err != nil || len(p.Leaves) == leaves {
-			return text, err
-		}
+	// Permit, start and end are leaves, too.
+	g, err := inst.Governor(standin.Enforcer{Denials: leaves - 3})
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no execution of exactly %d leaves came about", leaves)
+	o, err := g.Run(ctx, &exeq.Launch{Request: r}, exeq.Inputs{Tier: exeq.TierRootless}, "")
+	if err != nil {
+		return nil, err
+	}
+	return inst.Proof(ctx, o.ID)
 }
