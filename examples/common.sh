@@ -34,7 +34,7 @@ reset() { :; }
 warm() {
     dir=$1
     shift
-    kept=$CACHE/$(go env GOVERSION)
+    kept=$CACHE/$(go env GOVERSION)-cgo$(go env CGO_ENABLED)
     GOCACHE=$kept go build $(go list -e -deps -test -f '{{if .Standard}}{{.ImportPath}}{{end}}' "$@")
     rm -rf "$dir"
     cp -r "$kept" "$dir"

@@ -9,7 +9,8 @@ cp -r "$(cd "$root" && go list -m -f '{{.Dir}}' golang.org/x/mod)" "$project"
 chmod -R u+w "$project"
 cd "$project"
 
-export GOCACHE="$project/.cache" GOPROXY=off GOTOOLCHAIN=local
+# Without cgo: a C compiler that go looks for and does not run is not learned.
+export GOCACHE="$project/.cache" GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0
 
 reset() { warm .cache ./...; } # the module itself is built anew each time
 reset

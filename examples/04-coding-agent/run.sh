@@ -13,6 +13,7 @@ project=$OUT/agent-project
 (cd "$root" && go build -o "$OUT/model" ./test/stubs/model)
 start "$OUT/model.addr" "$OUT/model" -script "$here/script.json" -set "PROJECT=$project" -log "$OUT/model.log"
 
+export CGO_ENABLED=0 # as in 01-go-build
 mkdir "$project"
 cd "$project"
 reset() {
@@ -24,7 +25,7 @@ reset
 
 # The environment is scrubbed to what the policy lists, so the agent's own
 # settings come with its command line.
-govern coding-agent env \
+govern coding-agent env CGO_ENABLED=0 \
     "ANTHROPIC_BASE_URL=http://$(cat "$OUT/model.addr")" ANTHROPIC_API_KEY=dummy \
     CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 IS_SANDBOX=1 "CLAUDE_CONFIG_DIR=$project/.agent" "GOCACHE=$project/.cache" \
     "$agent/node_modules/.bin/claude" -p "Make the tests pass." --permission-mode bypassPermissions </dev/null
