@@ -120,12 +120,13 @@ func (in *Installation) material(ctx context.Context, id string) (*proof.Materia
 	if m.Receipts, err = in.Store.Receipts(ctx, receipts...); err != nil {
 		return nil, err
 	}
-	m.Consistency, err = in.consistency(ctx, leaves)
+	m.Consistency, err = in.consistency(ctx, leaves, m.Receipts)
 	return m, err
 }
 
-// consistency proves that the log extends the checkpoint that the permit names.
-func (in *Installation) consistency(ctx context.Context, leaves []record.Stored) ([]exeq.Digest, error) {
+// consistency proves that the log under the receipts, which others may have
+// grown since, extends the checkpoint that the permit names.
+func (in *Installation) consistency(ctx context.Context, leaves []record.Stored, receipts []exeq.Receipt) ([]exeq.Digest, error) {
 	p, err := permitOf(leaves)
 	if err != nil || p.Body.Checkpoint == "" {
 		return nil, nil // erased, a denial, or issued before the first checkpoint
@@ -134,7 +135,7 @@ func (in *Installation) consistency(ctx context.Context, leaves []record.Stored)
 	if err != nil {
 		return nil, err
 	}
-	newer, err := sizeOf(in.Store.Latest())
+	newer, err := proof.TreeSize(&receipts[0])
 	if err != nil || older == 0 {
 		return nil, err
 	}
