@@ -2,8 +2,6 @@ package record
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -115,74 +113,6 @@ func (s *Store) summary(ctx context.Context, id string) (*Summary, error) {
 		}
 	}
 	return x, explain("list executions", rows.Err())
-}
-
-// Decision is one recorded decision with what it was made from, for replay.
-type Decision struct {
-	Row       int64
-	Execution string
-	Kind      exeq.Kind // permit or denial
-	Time      exeq.Time
-	Request   *exeq.Request
-	Inputs    *exeq.Inputs
-	Decision  exeq.Decision
-}
-
-// Decisions calls f with every recorded decision behind a row whose
-// disclosures were not erased, in order, until f returns false.
-func (s *Store) Decisions(ctx context.Context, after int64, f func(*Decision) bool) error {
-	rows, err := s.read.QueryContext(ctx, `SELECT l.row, l.execution, l.kind, l.bytes, l.opened FROM leaf l
-		WHERE l.row > ? AND l.opened IS NOT NULL AND l.kind IN ('permit', 'denial') ORDER BY l.row`, after)
-	if err != nil {
-		return explain("read decisions", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		d := &Decision{}
-		var execution sql.NullString
-		var leaf, data sql.RawBytes
-		if err := rows.Scan(&d.Row, &execution, &d.Kind, &leaf, &data); err != nil {
-			return explain("read decisions", err)
-		}
-		d.Execution = execution.String
-		whole, err := d.fill(leaf, data)
-		if err != nil {
-			return fmt.Errorf("%w: row %d of store.db: %w", ErrDamaged, d.Row, err)
-		}
-		if whole && !f(d) {
-			return nil
-		}
-	}
-	return explain("read decisions", rows.Err())
-}
-
-// fill reports whether the disclosures hold a whole decision.
-func (d *Decision) fill(leaf, data []byte) (bool, error) {
-	var head struct {
-		Time exeq.Time `json:"time"`
-	}
-	if err := json.Unmarshal(leaf, &head); err != nil {
-		return false, err
-	}
-	d.Time = head.Time
-	opened, err := decodeDisclosures("", data)
-	if err != nil {
-		return false, err
-	}
-	for _, o := range opened {
-		switch o.Field {
-		case "request":
-			err = json.Unmarshal(o.Value, &d.Request)
-		case "inputs":
-			err = json.Unmarshal(o.Value, &d.Inputs)
-		case "decision":
-			err = json.Unmarshal(o.Value, &d.Decision)
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	return d.Request != nil && d.Inputs != nil && d.Decision.Verdict != "", nil
 }
 
 // EraseDisclosures erases what opens an execution's commitments, beyond
