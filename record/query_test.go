@@ -327,3 +327,35 @@ func TestConsistency(t *testing.T) {
 	}
 	sound(t, s)
 }
+
+// TestWhenBehind: a process that does not sequence has another drain for it.
+func TestWhenBehind(t *testing.T) {
+	dir, keys := newState(t)
+	s := openStore(t, dir, keys)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	if _, err := s.Record(ctx, chain(t, keys, whole...)...); err != nil {
+		t.Fatal(err)
+	}
+	drained := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.WhenBehind(ctx, func(ctx context.Context) error {
+			err := s.Drain(ctx)
+			select {
+			case drained <- err:
+			default:
+			}
+			return err
+		})
+	}()
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	if n, _, err := s.Lag(ctx); err != nil || n != 0 {
+		t.Errorf("%d leaves wait, %v", n, err)
+	}
+	cancel()
+	<-done
+}
