@@ -147,38 +147,48 @@ func (x *Execution) flush(ctx context.Context) error {
 }
 
 // appraised records the ticks since the last appraisal leaf.
-func (x *Execution) appraised(ctx context.Context, t *ticks, failed []string) error {
-	if t.sequence == t.first && len(failed) == 0 {
+func (x *Execution) appraised(ctx context.Context, t *ticks) error {
+	if t.sequence == t.first && len(t.failed) == 0 {
 		return nil
 	}
 	_, err := x.append(ctx, KindAppraisal, LeafBody{
-		FirstTick: t.first + 1, LastTick: t.sequence, MaxGap: t.gap.Milliseconds(), Failed: failed,
+		FirstTick: t.first + 1, LastTick: t.sequence, MaxGap: t.gap.Milliseconds(), Failed: t.failed, HeldMillis: t.held.Milliseconds(),
 	}, nil, x.governor.NodeKey)
+	t.first, t.gap, t.held, t.failed = t.sequence, 0, 0, nil
 	return err
+}
+
+// settle, once nothing runs any more, waits for what is being written and
+// records the ticks that no leaf tells yet: nothing may follow the end.
+func (x *Execution) settle(ctx context.Context) error {
+	x.writers.Wait()
+	x.ticks.stop(false)
+	return errors.Join(x.flush(ctx), x.appraised(ctx, &x.ticks))
 }
 
 // revoked records why trust ended; the record follows the kill order, not the
 // other way round, so its error only adds to the others.
 func (x *Execution) revoked(code string, why error) error {
-	_, err := x.append(context.WithoutCancel(context.Background()), KindRevoke, LeafBody{Code: code},
-		map[string]any{"reason": fmt.Sprint(why)}, x.governor.IssuerKey)
-	return err
+	ctx := context.Background()
+	settled := x.settle(ctx)
+	_, err := x.append(ctx, KindRevoke, LeafBody{Code: code}, map[string]any{"reason": fmt.Sprint(why)}, x.governor.IssuerKey)
+	return errors.Join(settled, err)
 }
 
 // seal closes the chain.
 func (x *Execution) seal(ctx context.Context, out *Outcome, code string, exit Exit) error {
 	ctx = context.WithoutCancel(ctx)
 	out.Exit, out.Code = exit, code
-	flushed := x.flush(ctx)
+	settled := x.settle(ctx)
 	x.mu.Lock()
 	counts := x.counts
 	x.mu.Unlock()
-	_, err := x.append(ctx, KindEnd, LeafBody{Code: code, Counts: counts}, map[string]any{"exit": exit}, x.governor.NodeKey)
+	_, err := x.append(ctx, KindEnd, LeafBody{Code: code, Counts: counts, HeldMillis: x.ticks.held.Milliseconds()}, map[string]any{"exit": exit}, x.governor.NodeKey)
 	if err == nil {
 		x.move(Sealed)
 		out.State = Sealed
 	}
-	return errors.Join(flushed, err)
+	return errors.Join(settled, err)
 }
 
 // refuse records a denial, or a permit that its enforcing side refused.

@@ -57,6 +57,9 @@ type Execution struct {
 	dropped int // activities seen beyond what a tick's leaves can hold
 	counts  map[string]int
 
+	ticks   ticks          // of the verifying loop
+	writers sync.WaitGroup // what is written beside it
+
 	chain sync.Mutex // seq, prev; held while a leaf is being recorded
 	seq   int
 	prev  Digest

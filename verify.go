@@ -31,18 +31,19 @@ func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
 	exited := make(chan struct{})
 	defer close(done)
 	go func() { run.Exited(); close(exited) }()
-	go x.record(ctx, done)
+	x.writers.Go(func() { x.record(ctx, done) })
 	revocations := x.governor.Revocations(ctx, x.ID)
 	tick := time.NewTicker(x.governor.Tick)
 	defer tick.Stop()
-	t := ticks{last: time.Now(), written: time.Now()}
+	t := &x.ticks
+	t.last, t.written = time.Now(), time.Now()
 	for {
 		select {
 		case <-exited:
 			if reason := run.Lapsed(); reason != "" {
 				return "lapsed", fmt.Errorf("%w: %s", ErrLapsed, reason)
 			}
-			return "exited", x.appraised(ctx, &t, nil)
+			return "exited", nil
 		case e := <-x.ended:
 			return e.code, e.err
 		case r := <-revocations:
@@ -50,6 +51,7 @@ func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
 		case <-ctx.Done():
 			return "interrupted", context.Cause(ctx)
 		case stopped := <-run.Stops():
+			t.stop(stopped)
 			if code, err := x.hold(ctx, run, stopped, revocations); err != nil {
 				return code, err
 			}
@@ -58,7 +60,7 @@ func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
 			if x.State() == Held {
 				continue
 			}
-			if code, err := x.tick(ctx, run, &t); err != nil {
+			if code, err := x.tick(ctx, run, t); err != nil {
 				return code, err
 			}
 		}
@@ -70,6 +72,20 @@ type ticks struct {
 	first, sequence uint64
 	last, written   time.Time
 	gap             time.Duration
+	stopped         time.Time     // since when every process stands still; zero: they run
+	held            time.Duration // how long they stood still before that
+	failed          []string
+}
+
+// stop follows the beginning and the end of a standstill.
+func (t *ticks) stop(stopped bool) {
+	switch {
+	case stopped && t.stopped.IsZero():
+		t.stopped = time.Now()
+	case !stopped && !t.stopped.IsZero():
+		t.held += time.Since(t.stopped)
+		t.stopped = time.Time{}
+	}
 }
 
 // tick is one round of evidence, appraisal and renewal.
@@ -86,7 +102,8 @@ func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, er
 	}
 	x.observe(ev)
 	if failed := x.governor.Appraiser.Appraise(&x.applied, ev, x.rights); len(failed) > 0 {
-		return "appraisal", errors.Join(fmt.Errorf("%w: %v", ErrRevoked, failed), x.appraised(ctx, t, failed))
+		t.failed = failed
+		return "appraisal", fmt.Errorf("%w: %v", ErrRevoked, failed)
 	}
 	t.sequence++
 	r, err := x.governor.Issuer.Renew(x.ID, t.sequence, ev.Challenge, x.governor.Lease)
@@ -104,12 +121,13 @@ func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, er
 	if now.Sub(t.written) < summary {
 		return "", nil
 	}
-	go func(t ticks) { // the lease never waits for the store
-		if err := x.appraised(ctx, &t, nil); err != nil {
+	done := *t
+	x.writers.Go(func() { // the lease never waits for the store
+		if err := x.appraised(ctx, &done); err != nil {
 			x.end("record", err)
 		}
-	}(*t)
-	t.first, t.written, t.gap = t.sequence, now, 0
+	})
+	t.first, t.written, t.gap, t.held = t.sequence, now, 0, 0
 	return "", nil
 }
 
