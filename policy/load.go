@@ -19,6 +19,7 @@ import (
 // build makes a set of a source and lists every problem; the set is usable
 // only if there is none.
 func build(src *Source) (*Set, []Problem) {
+	src = &Source{Version: src.Version, Files: maps.Clone(src.Files)} // the caller may go on with its own
 	s := &Set{source: src, settings: &Settings{floor: exeq.TierNested}, directory: &directory{}}
 	digest, err := src.Digest()
 	if err != nil {

@@ -62,7 +62,7 @@ func Check(src *Source) []Problem {
 	return problems
 }
 
-// Source is what the set was loaded from.
+// Source is what the set was loaded from; it must not be changed.
 func (s *Set) Source() *Source { return s.source }
 
 // PolicySet is the digest of the set.
