@@ -295,6 +295,11 @@ func TestTrustEnds(t *testing.T) {
 				}
 				checkChain(t, r.leaves)
 			}
+			// The ticks that passed before are told, and before the end.
+			told := slices.ContainsFunc(r.leaves, func(l Leaf) bool { return l.Kind == KindAppraisal && l.Body.LastTick >= 1 })
+			if c.code == "policy" && !told {
+				t.Errorf("the ticks before it are on no leaf: %q", r.events)
+			}
 		})
 	}
 }
