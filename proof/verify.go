@@ -3,6 +3,8 @@ package proof
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -78,8 +80,9 @@ type verifier struct {
 func (v *verifier) load() {
 	v.byID = map[string]leaf{}
 	parse := func(raw []string) (out []leaf) {
-		for _, b := range raw {
-			l, err := exeq.ParseLeaf([]byte(b))
+		parsed, errs := parseLeaves(raw)
+		for i, x := range parsed {
+			l, err := x.Leaf, errs[i]
 			if errors.Is(err, exeq.ErrCannotTell) {
 				v.unknown = first(v.unknown, err)
 				continue
@@ -88,7 +91,6 @@ func (v *verifier) load() {
 				v.badLeaf = first(v.badLeaf, err)
 				continue
 			}
-			x := leaf{l, exeq.LeafHash([]byte(b))}
 			if _, twice := v.byID[l.ID]; twice {
 				v.badLeaf = first(v.badLeaf, fmt.Errorf("leaf %.36s stands in it twice", l.ID))
 			}
@@ -114,6 +116,24 @@ func (v *verifier) load() {
 	if l := &v.leaves[len(v.leaves)-1]; closes(l, len(v.leaves)) {
 		v.last = l
 	}
+}
+
+// parseLeaves parses and hashes on all processors.
+func parseLeaves(raw []string) ([]leaf, []error) {
+	out, errs := make([]leaf, len(raw)), make([]error, len(raw))
+	var wg sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), len(raw))
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(raw); i += workers {
+				b := []byte(raw[i])
+				out[i].Leaf, errs[i] = exeq.ParseLeaf(b)
+				out[i].hash = exeq.LeafHash(b)
+			}
+		})
+	}
+	wg.Wait()
+	return out, errs
 }
 
 // closes reports whether a leaf ends an execution's chain: an end, or the

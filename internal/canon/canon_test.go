@@ -2,6 +2,7 @@ package canon
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -77,6 +78,9 @@ func TestDecodeRefuses(t *testing.T) {
 		err := Decode([]byte(c.in), &v, lim)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.in, err, c.want)
+		}
+		if !reflect.ValueOf(v).IsZero() {
+			t.Errorf("%s: refused, and yet it left %+v", c.in, v)
 		}
 	}
 	var v sample

@@ -24,8 +24,17 @@ type Limits struct {
 // encoding/json refuses, it refuses input over the limits, invalid UTF-8, lone
 // surrogates, duplicate members, members that the target does not have (names
 // are case-sensitive), null where the target is not a pointer, and anything
-// behind the value. Errors name the member, as in "predicate.nonce: …".
+// behind the value. Errors name the member, as in "predicate.nonce: …"; beside
+// one, what v points to is zero.
 func Decode(data []byte, v any, lim Limits) error {
+	err := decode(data, v, lim)
+	if err != nil {
+		reflect.ValueOf(v).Elem().SetZero()
+	}
+	return err
+}
+
+func decode(data []byte, v any, lim Limits) error {
 	if len(data) > lim.Bytes {
 		return fmt.Errorf("input of %d bytes is over the limit of %d", len(data), lim.Bytes)
 	}
@@ -35,17 +44,28 @@ func Decode(data []byte, v any, lim Limits) error {
 	if err := checkSurrogates(data); err != nil {
 		return err
 	}
-	if err := syntax(data); err != nil {
-		return err
+	// Reading first checks the syntax, which the walker then relies on.
+	err := unmarshal(data, v)
+	if te := (*json.UnmarshalTypeError)(nil); err != nil && !errors.As(err, &te) {
+		if bad := syntax(data); bad != nil {
+			return bad
+		}
 	}
 	w := walker{data: data}
-	if err := w.value(reflect.TypeOf(v).Elem(), nil, lim.Depth); err != nil {
-		return err
+	if strict := w.value(reflect.TypeOf(v).Elem(), nil, lim.Depth); strict != nil {
+		return strict
 	}
-	if err := unmarshal(data, v); err != nil {
-		return readable(err)
+	return readable(err)
+}
+
+// readable turns encoding/json's type errors into ones that name the member
+// and not Go's types.
+func readable(err error) error {
+	var te *json.UnmarshalTypeError
+	if errors.As(err, &te) {
+		return fmt.Errorf("%s: a JSON %s does not fit here", orRoot(te.Field), te.Value)
 	}
-	return nil
+	return err
 }
 
 // unmarshal keeps numbers as they are spelled where the target takes anything;
@@ -53,6 +73,9 @@ func Decode(data []byte, v any, lim Limits) error {
 func unmarshal(data []byte, v any) error {
 	if !takesAnything(reflect.TypeOf(v)) {
 		return json.Unmarshal(data, v)
+	}
+	if err := syntax(data); err != nil {
+		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -89,16 +112,6 @@ func findInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
 		}
 	}
 	return false
-}
-
-// readable turns encoding/json's type errors into ones that name the member
-// and not Go's types.
-func readable(err error) error {
-	var te *json.UnmarshalTypeError
-	if errors.As(err, &te) {
-		return fmt.Errorf("%s: a JSON %s does not fit here", orRoot(te.Field), te.Value)
-	}
-	return err
 }
 
 var (
