@@ -94,7 +94,13 @@ func child(mode, dir string) int {
 				return fail(err)
 			}
 			for i, e := range es {
-				if _, err := s.Record(ctx, e); err != nil {
+				if _, err := s.Record(ctx, e); i == 0 && err != nil && strings.Contains(err.Error(), "no new permits") {
+					// A machine too busy to drain in time: refused as it should be.
+					if err := s.Drain(ctx); err != nil {
+						return fail(err)
+					}
+					break
+				} else if err != nil {
 					return fail(err)
 				}
 				say("ack %s", e.Leaf.ID)

@@ -167,7 +167,7 @@ func (l *logReader) entries(tree tlog.Tree, from, to int64, f func(index int64, 
 		}
 		hs, err := l.hashes(tree).ReadHashes(want)
 		if err != nil {
-			return fmt.Errorf("%w: the log's tiles do not give its root: %w", ErrDamaged, err)
+			return broken("the log's tiles do not give its root", err)
 		}
 		for i := bundle * width; i < from+int64(len(want)); i++ {
 			if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
@@ -204,7 +204,7 @@ func (l *logReader) prefix(older, newer tlog.Tree) error {
 		err = tlog.CheckTree(p, newer.N, newer.Hash, older.N, older.Hash)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the log of %d entries does not continue the one of %d: %w", ErrDamaged, newer.N, older.N, err)
+		return broken(fmt.Sprintf("the log of %d entries does not continue the one of %d", newer.N, older.N), err)
 	}
 	return nil
 }
@@ -275,7 +275,7 @@ func (l *logReader) proof(cp *checkpoint, index int64, leaf []byte) (string, err
 		err = tlog.CheckRecord(path, cp.tree.N, cp.tree.Hash, index, tlog.RecordHash(leaf))
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w: the log does not prove its entry %d: %w", ErrDamaged, index, err)
+		return "", broken(fmt.Sprintf("the log does not prove its entry %d", index), err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "c2sp.org/tlog-proof@v1\nindex %d\n", index)

@@ -14,6 +14,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -134,6 +135,16 @@ func (s *Store) Epoch() string { return s.epoch }
 // ErrDamaged: what the store or the log holds is not what was put there. Until
 // Fsck passes nothing is granted.
 var ErrDamaged = fmt.Errorf("%w: the record is damaged", exeq.ErrRecord)
+
+// broken tells a file that could not be read, which passes, from one that does
+// not hold what it should.
+func broken(what string, err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) && !errors.Is(err, fs.ErrNotExist) {
+		return recordErr(what, err)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrDamaged, what, err)
+}
 
 // recordErr wraps what went wrong in [exeq.ErrRecord].
 func recordErr(doing string, err error) error {

@@ -345,7 +345,11 @@ func (r *logReader) integrated() (tlog.Tree, error) {
 	}
 	// Of another version Tessera would open nothing, but only when it next
 	// sequences.
-	if v, err := os.ReadFile(filepath.Join(r.dir, ".state", "version")); err != nil || string(v) != tesseraVersion {
+	v, err := os.ReadFile(filepath.Join(r.dir, ".state", "version"))
+	if err != nil {
+		return tlog.Tree{}, broken("the log's version", err)
+	}
+	if string(v) != tesseraVersion {
 		return tlog.Tree{}, fmt.Errorf("%w: the log's version is %.8q, want %q", ErrDamaged, v, tesseraVersion)
 	}
 	var ts struct {
@@ -363,7 +367,7 @@ func (r *logReader) integrated() (tlog.Tree, error) {
 func (r *logReader) checkEdge(tree tlog.Tree, published bool) error {
 	if tree.N > 0 {
 		if _, err := r.hashes(tree).ReadHashes([]int64{tlog.StoredHashIndex(0, tree.N-1)}); err != nil {
-			return fmt.Errorf("%w: the log is damaged: its tiles do not give its root: %w", ErrDamaged, err)
+			return broken("the log's tiles do not give its root", err)
 		}
 	}
 	cp, err := r.checkpoint()
