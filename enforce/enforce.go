@@ -1,6 +1,7 @@
 // Package enforce puts the rights of an execution in force on Linux and keeps
-// them in force until it ends. This file is what callers see; the tier
-// `rootless` behind it is four processes:
+// them in force until it ends. This file is what callers see; behind it are two
+// tiers, `rootless` and, where there are no namespaces to be had, `nested`
+// (nested.go). Either is four processes:
 //
 //	S  this process: the supervisor, which answers notified system calls
 //	A  the mount agent: owns the namespaces, holds the lease, has the only
@@ -21,6 +22,8 @@ import (
 
 // Options of Prepare. The zero value is ready to use.
 type Options struct {
+	// Tier is the tier that is wanted, exactly; 0 is the strongest that works.
+	Tier exeq.Tier
 	// Workspace decides whose uid the execution has when Exeq runs as root:
 	// the owner of this directory. Empty: the current directory.
 	Workspace string
@@ -31,5 +34,5 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Enforcer is the prepared tier `rootless`; it serves one Launch.
+// Enforcer is a prepared tier; it serves one Launch.
 var _ exeq.Enforcer = (*Enforcer)(nil)

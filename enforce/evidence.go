@@ -101,7 +101,7 @@ func (r *running) processes() ([]int, error) {
 	}
 	var pids []int
 	for _, n := range names {
-		if pid, err := strconv.Atoi(n); err == nil && pid > 1 {
+		if pid, err := strconv.Atoi(n); err == nil && pid > 1 && (r.mark == 0 || r.member(pid)) {
 			pids = append(pids, pid)
 		}
 	}
@@ -282,6 +282,9 @@ func (r *running) inspect(pid int, env *exeq.Environment) error {
 // mountsNow digests the mount table, the mounts of approved programs and of
 // their remains aside.
 func (r *running) mountsNow() (exeq.Digest, error) {
+	if r.tier == exeq.TierNested {
+		return exeq.Digest{}, nil // none are Exeq's
+	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", r.agent.PID))
 	if err != nil {
 		return exeq.Digest{}, err

@@ -26,14 +26,18 @@ import (
 // Launch implements exeq.Enforcer. It serves once.
 func (e *Enforcer) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, error) {
 	if e.launched {
-		return nil, fmt.Errorf("%w: rootless: an enforcer launches once", exeq.ErrEnforce)
+		return nil, fmt.Errorf("%w: an enforcer launches once", exeq.ErrEnforce)
 	}
 	e.launched = true
 	s := &launching{Enforcer: e, launch: l, ctx: ctx}
-	r, err := s.run()
+	run := s.run
+	if e.tier == exeq.TierNested {
+		run = s.runNested
+	}
+	r, err := run()
 	if err != nil {
 		s.undo()
-		return nil, fmt.Errorf("%w: rootless: %w", exeq.ErrEnforce, err)
+		return nil, fmt.Errorf("%w: %s: %w", exeq.ErrEnforce, e.tier, err)
 	}
 	return r, nil
 }
@@ -395,7 +399,7 @@ func (s *launching) limits(l *spawn.List) {
 	if q.FileBytes > 0 {
 		set("fsize", unix.RLIMIT_FSIZE, uint64(q.FileBytes))
 	}
-	if q.Processes > 0 && s.who.uid != 0 {
+	if q.Processes > 0 && s.who.uid != 0 && s.tier == exeq.TierRootless {
 		// Counted within the user namespace; agent and init are two more.
 		set("nproc", unix.RLIMIT_NPROC, uint64(q.Processes)+2)
 	}

@@ -57,7 +57,7 @@ func (n *notifier) exec(q *notification, dirfd int, path, argv uint64, flags int
 		return
 	}
 	n.execs.Add(1)
-	n.resume(q)
+	n.proceed(q)
 }
 
 // runnable gives the errno for what the kernel would not execute anyway. It
@@ -92,6 +92,7 @@ func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.F
 	if err != nil {
 		return err
 	}
+	q.admitted = append(q.admitted, admitted{id: f.ID, path: f.Path})
 	free := true // all behind f lies where everything may be executed
 	for i, c := range chain {
 		free = free && (i == 0 || !c.Noexec && n.everything(c))
@@ -105,8 +106,9 @@ func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.F
 		if err := n.admit(p, q, c, action, args); err != nil {
 			return err
 		}
+		q.admitted = append(q.admitted, admitted{c.ID, c.Path, action == exeq.ActionMap})
 	}
-	if free && !f.Noexec {
+	if free && !f.Noexec && n.nested == nil {
 		n.mu.Lock()
 		n.chained[f.ID] = true
 		n.mu.Unlock()
@@ -217,6 +219,10 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 	if f.Foreign {
 		// Its mount is the host's: nothing keeps its bytes as they were decided on.
 		n.deny(fmt.Sprintf("%s %s denied: it was opened outside the execution; name it by its path", action, exeq.EncodeBytes(f.Path)))
+		return unix.EPERM
+	}
+	if f.Stale && n.nested != nil {
+		n.deny(fmt.Sprintf("%s %s denied: it was removed or renamed", action, exeq.EncodeBytes(f.Path)))
 		return unix.EPERM
 	}
 	id := exeq.EncodeBytes(f.Path)

@@ -28,6 +28,7 @@ type Enforcer struct {
 	opt   Options
 	agent *spawn.Agent
 	who   identity
+	tier  exeq.Tier
 
 	ready    sync.Once
 	readyErr error
@@ -63,6 +64,11 @@ func Prepare(o Options) (*Enforcer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exeq.ErrEnforce, err)
 	}
+	return choose(o, who)
+}
+
+func prepareRootless(o Options, who identity) (*Enforcer, error) {
+	var err error
 	e := &Enforcer{opt: o, who: who}
 	if e.agent, err = spawn.Start(agentNamespaces, prepareList); err != nil {
 		return nil, fmt.Errorf("%w: rootless: namespaces: %w", exeq.ErrEnforce, err)
@@ -225,10 +231,10 @@ func (e *Enforcer) Close() error {
 // Tier implements exeq.Enforcer: the namespaces stand or they do not.
 func (e *Enforcer) Tier() exeq.Tier {
 	if err := e.await(); err != nil {
-		e.opt.Logger.Warn("tier rootless is not to be had", "error", err)
+		e.opt.Logger.Warn("tier is not to be had", "tier", e.tier, "error", err)
 		return exeq.TierNone
 	}
-	return exeq.TierRootless
+	return e.tier
 }
 
 // event is what init or the command reports.

@@ -141,14 +141,14 @@ func (n *notifier) start(s *launching, q *notification) error {
 		return err
 	}
 	n.execs.Add(1)
-	n.resume(q)
+	n.proceed(q)
 	return nil
 }
 
 // apply measures what was achieved.
 func (r *running) apply() error {
 	a := exeq.Applied{
-		Tier: exeq.TierRootless, LandlockABI: r.report.ABI, Canary: canaryNames,
+		Tier: r.tier, LandlockABI: r.report.ABI, Canary: canaryNames,
 		Seen: map[string]string{"exec": "all", "map": "all", "read": "none", "write": "none", "connect": "all"},
 	}
 	for _, p := range r.labelled {
@@ -173,6 +173,9 @@ func (r *running) apply() error {
 	a.Downgrades = append(a.Downgrades, r.downgrade...)
 	slices.Sort(a.Downgrades)
 	a.Downgrades = slices.Compact(a.Downgrades)
+	if r.tier == exeq.TierNested {
+		a.Canary = nestedCanaries
+	}
 	env, faults := r.environmentNow()
 	if len(faults) > 0 {
 		return fmt.Errorf("cannot measure: %v", faults)

@@ -26,10 +26,11 @@ type running struct {
 	binds     *binds
 	notify    *notifier
 	applied   exeq.Applied
-	initFD    int // pidfd of init
-	command   int // pid of the command and its process group
-	commandFD int // pidfd of it
-	procFD    int // the execution's own /proc
+	initFD    int    // pidfd of init
+	command   int    // pid of the command and its process group
+	commandFD int    // pidfd of it
+	procFD    int    // the execution's own /proc
+	mark      uint64 // of the execution's processes where they have no namespace
 	stops     chan bool
 	gone      chan struct{} // closed when nothing is alive
 	term      terminal

@@ -157,16 +157,17 @@ func (o *runOptions) giveEgress(ctx context.Context, l *exeq.Launch, log *slog.L
 
 // prepare readies the strongest tier that was asked for and can be had.
 func (o *runOptions) prepare(c *call) (*enforce.Enforcer, error) {
+	var t exeq.Tier // none: the strongest that works
 	if o.tier != "auto" {
-		t, err := exeq.ParseTier(o.tier)
-		if err != nil {
+		var err error
+		if t, err = exeq.ParseTier(o.tier); err != nil {
 			return nil, err
 		}
 		if t > exeq.TierRootless {
 			return nil, fmt.Errorf("%w: tier %s needs exeq-node, which this machine does not run; see exeq doctor", exeq.ErrEnforce, t)
 		}
 	}
-	return enforce.Prepare(enforce.Options{Messages: c.stderr})
+	return enforce.Prepare(enforce.Options{Tier: t, Messages: c.stderr})
 }
 
 // tell says where the proof is, when somebody looks or it is the first time.
