@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/exeq/exeq"
 )
 
@@ -251,4 +253,18 @@ func greet(l net.Listener) {
 		c.Write([]byte("hello"))
 		c.Close()
 	}
+}
+
+// A device node in the workspace is no door to the device.
+func TestDeviceNodes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make one")
+	}
+	b := newBox(t)
+	if err := unix.Mknod(b.path("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	b.attack("write", b.path("null"))
+	b.works("write", "/dev/null")
+	b.refused("open", "/dev/mem")
 }

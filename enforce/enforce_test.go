@@ -147,7 +147,7 @@ func (b *box) copy(from, name string) string {
 // start launches argv.
 func (b *box) start(argv ...string) (exeq.Running, error) {
 	b.t.Helper()
-	e, err := Prepare(Options{Workspace: b.dir, Messages: &b.msgs})
+	e, err := Prepare(Options{Tier: testTier, Workspace: b.dir, Messages: &b.msgs})
 	if err != nil {
 		b.t.Fatal(err)
 	}

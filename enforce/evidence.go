@@ -36,11 +36,17 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 	awake := r.agent.Wake()
 	ev.Environment, ev.Faults = r.environmentNow()
 	ev.Programs, ev.Processes = r.programsNow(&ev.Faults)
-	if !ev.Stopped {
+	if !ev.Stopped && r.tty != nil {
 		r.unstick(&ev.Faults)
 	}
 	if awake == nil {
 		ev.Watchdog = r.answered(answers)
+	}
+	if len(ev.Environment.Namespaces) == 0 {
+		// Nothing alive was met: it is just ending, which init's end will tell.
+		p := []unix.PollFd{{Fd: int32(r.initFD), Events: unix.POLLIN}}
+		unix.Poll(p, int(r.launch.Lease.Milliseconds())/2)
+		ev.Faults = append(ev.Faults, "no process is alive and init is")
 	}
 	ev.OutputBytes = 0
 	slices.Sort(ev.Faults)
@@ -197,7 +203,7 @@ func (r *running) sameBytes(pid int, want exeq.Digest) bool {
 	return exeq.Digest(h.Sum(nil)) == want
 }
 
-var namespaceNames = []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
+var namespaceNames = [...]string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
 
 // environmentNow measures what must stay as it was at the start, over every
 // process inside.
@@ -217,12 +223,69 @@ func (r *running) environmentNow() (exeq.Environment, []string) {
 	if err != nil {
 		fault("processes", err)
 	}
+	// What is measured here a process cannot change of itself once it has its
+	// filter and no capabilities, so each is looked at once: many processes
+	// must not make the tick late.
+	before, after := r.inspected, make(map[inspectedKey]inspected, len(pids))
 	for _, pid := range pids {
-		if err := r.inspect(pid, &env); err != nil && !gone(err) {
-			fault("a process", err)
+		var st unix.Stat_t
+		if err := unix.Fstatat(r.procFD, strconv.Itoa(pid), &st, 0); err != nil {
+			continue // gone
+		}
+		key := inspectedKey{pid, st.Ino}
+		p, known := before[key]
+		if !known {
+			if p, err = r.inspect(pid); err != nil {
+				if !gone(err) {
+					fault("a process", err)
+				}
+				continue
+			}
+		}
+		after[key] = p
+		p.into(&env, r.who.uid)
+	}
+	r.inspected = after
+	return env, faults
+}
+
+// inspectedKey tells processes apart: proc makes an inode for each anew.
+type inspectedKey struct {
+	pid int
+	ino uint64
+}
+
+// inspected is what one process was found to be.
+type inspected struct {
+	dead       bool
+	seccomp    string
+	noNewPrivs bool
+	uids       string
+	namespaces [len(namespaceNames)]string
+}
+
+// into holds one process against the others.
+func (p *inspected) into(env *exeq.Environment, uid int) {
+	if p.dead {
+		return
+	}
+	if p.seccomp != "2" {
+		env.Seccomp = "not in every process"
+	}
+	env.NoNewPrivs = env.NoNewPrivs && p.noNewPrivs
+	for _, id := range strings.Fields(p.uids) {
+		if n, err := strconv.Atoi(id); err != nil || n != uid {
+			env.UID = -1
 		}
 	}
-	return env, faults
+	for i, name := range namespaceNames {
+		switch got := p.namespaces[i]; env.Namespaces[name] {
+		case "", got:
+			env.Namespaces[name] = got
+		default:
+			env.Namespaces[name] = "differs"
+		}
+	}
 }
 
 func gone(err error) bool {
@@ -234,49 +297,60 @@ func gone(err error) bool {
 	return false
 }
 
-// inspect holds one process against the others.
-func (r *running) inspect(pid int, env *exeq.Environment) error {
+// inspect looks at one process.
+func (r *running) inspect(pid int) (inspected, error) {
+	var out inspected
 	p := strconv.Itoa(pid)
 	status, err := r.readProc(p + "/status")
 	if err != nil {
-		return err
+		return out, err
 	}
-	field := func(name string) string {
-		for line := range strings.Lines(status) {
-			if s, ok := strings.CutPrefix(line, name+":"); ok {
-				return strings.TrimSpace(s)
-			}
-		}
-		return ""
-	}
-	if s := field("State"); strings.HasPrefix(s, "Z") || strings.HasPrefix(s, "X") {
-		return nil
-	}
-	if field("Seccomp") != "2" {
-		env.Seccomp = "off in process " + p
-	}
-	if field("NoNewPrivs") != "1" {
-		env.NoNewPrivs = false
-	}
-	for _, id := range strings.Fields(field("Uid")) {
-		if n, err := strconv.Atoi(id); err != nil || n != r.who.uid {
-			env.UID = -1
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "State":
+			out.dead = strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X")
+		case "Seccomp":
+			out.seccomp = value
+		case "NoNewPrivs":
+			out.noNewPrivs = value == "1"
+		case "Uid":
+			out.uids = value
 		}
 	}
-	for _, name := range namespaceNames {
+	if out.dead {
+		return out, nil
+	}
+	for i, name := range namespaceNames {
 		buf := make([]byte, 64)
 		n, err := unix.Readlinkat(r.procFD, p+"/ns/"+name, buf)
 		if err != nil {
-			return fmt.Errorf("namespace %s: %w", name, err)
+			if r.ending(p) {
+				out.dead = true
+				return out, nil
+			}
+			return out, fmt.Errorf("namespace %s: %w", name, err)
 		}
-		switch got := string(buf[:n]); env.Namespaces[name] {
-		case "", got:
-			env.Namespaces[name] = got
-		default:
-			env.Namespaces[name] = "differs"
-		}
+		out.namespaces[i] = string(buf[:n])
 	}
-	return nil
+	return out, nil
+}
+
+// ending reports whether a process is past its last instruction: it has left
+// its namespaces, and what it was is no evidence any more.
+func (r *running) ending(pid string) bool {
+	stat, err := r.readProc(pid + "/stat")
+	if err != nil {
+		return gone(err)
+	}
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(f) < 7 {
+		return false
+	}
+	const exiting = 0x4 // PF_EXITING
+	flags, err := strconv.ParseUint(f[6], 10, 64)
+	return f[0] == "Z" || f[0] == "X" || err == nil && flags&exiting != 0
 }
 
 // mountsNow digests the mount table, the mounts of approved programs and of

@@ -351,6 +351,7 @@ func (s *launching) commandList(canary spawn.Ref, prog []unix.SockFilter, env []
 	for i := range 3 {
 		l.Do("dup3", unix.SYS_DUP3, load(fds[1+i]), v(i), v(0))
 	}
+	s.was.lower(l)
 	l.Do("chdir "+s.launch.Dir, unix.SYS_CHDIR, m.str(s.launch.Dir))
 	s.limits(l)
 	if !s.plan.root.exec {

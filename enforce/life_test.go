@@ -211,7 +211,8 @@ func TestEvidence(t *testing.T) {
 
 // supervise is a supervisor in a process of its own, to be killed.
 func supervise(args []string) {
-	e, err := Prepare(Options{Workspace: args[0]})
+	tier, _ := exeq.ParseTier(os.Getenv("TIER"))
+	e, err := Prepare(Options{Tier: tier, Workspace: args[0]})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -417,4 +418,63 @@ func TestFailedLaunchLeavesNothing(t *testing.T) {
 			t.Errorf("left behind: %s", e.Name())
 		}
 	}
+}
+
+// Held, every process stands still and the lease does not run; resumed, both
+// go on.
+func TestHold(t *testing.T) {
+	b := newBox(t)
+	b.lease = time.Second
+	a := newAlive(t)
+	r := b.launchWith(a, "bash", "-c", "setsid "+strings.Join(b.helper("busy"), " ")+" & while :; do /bin/true; done")
+	a.line(t)
+	if err := r.Hold(); err != nil {
+		t.Fatal(err)
+	}
+	ev, err := r.Evidence(context.Background())
+	if err != nil || !ev.Stopped || len(ev.Faults) > 0 {
+		t.Fatalf("held: %+v, %v", ev, err)
+	}
+	run := r.(*running)
+	before := cpuTime(t, run)
+	until := time.Now().Add(3 * b.lease)
+	for time.Now().Before(until) {
+		unix.Poll(nil, 50)
+	}
+	if after := cpuTime(t, run); after != before {
+		t.Errorf("used %d ticks while held", after-before)
+	}
+	if err := r.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	for cpuTime(t, run) == before {
+		if r.(*running).isGone() {
+			t.Fatal("it did not survive the hold")
+		}
+	}
+	a.wantEnd(t) // no renewal comes any more
+	if r.Lapsed() == "" {
+		t.Error("the lease did not run after the hold")
+	}
+}
+
+// cpuTime sums the clock ticks that the processes inside have used.
+func cpuTime(t *testing.T, r *running) (sum int) {
+	t.Helper()
+	pids, err := r.processes()
+	if err != nil {
+		return -1 // gone
+	}
+	for _, pid := range pids {
+		stat, err := r.readProc(fmt.Sprintf("%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+		var user, system int
+		fmt.Sscan(f[11], &user)
+		fmt.Sscan(f[12], &system)
+		sum += user + system
+	}
+	return sum
 }

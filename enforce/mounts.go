@@ -107,7 +107,7 @@ func (m mounter) over(name, source string, set, clr uint64) {
 
 // flagsOf says which mount flags a region needs.
 func flagsOf(r region) (set, clr uint64) {
-	set = unix.MOUNT_ATTR_NOSUID
+	set = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 	put := func(on bool, flag uint64) {
 		if on {
 			clr |= flag
@@ -185,7 +185,10 @@ func (m mounter) dev(extra []string, console string) {
 			return
 		}
 		_, fd := m.open(source)
-		nodes = append(nodes, node{name, m.clone(source, load(fd))})
+		tree := m.clone(source, load(fd))
+		a, size := m.attr(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, unix.MOUNT_ATTR_NODEV, 0)
+		m.l.Do("mount_setattr "+name, unix.SYS_MOUNT_SETATTR, load(tree), m.str(""), v(unix.AT_EMPTY_PATH), a, size)
+		nodes = append(nodes, node{name, tree})
 		m.close(fd)
 	}
 	names := slices.Concat(basicDevices, extra)

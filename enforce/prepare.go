@@ -29,6 +29,7 @@ type Enforcer struct {
 	agent *spawn.Agent
 	who   identity
 	tier  exeq.Tier
+	was   schedAttr // the priority that we came with
 
 	ready    sync.Once
 	readyErr error
@@ -69,7 +70,7 @@ func Prepare(o Options) (*Enforcer, error) {
 
 func prepareRootless(o Options, who identity) (*Enforcer, error) {
 	var err error
-	e := &Enforcer{opt: o, who: who}
+	e := &Enforcer{opt: o, who: who, was: raise()}
 	if e.agent, err = spawn.Start(agentNamespaces, prepareList); err != nil {
 		return nil, fmt.Errorf("%w: rootless: namespaces: %w", exeq.ErrEnforce, err)
 	}

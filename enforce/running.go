@@ -41,6 +41,7 @@ type running struct {
 	challenge  string
 	challenged int64
 	heard      int64 // of the agent, last
+	inspected  map[inspectedKey]inspected
 	deadline   int64
 	suspended  bool
 	exit       *exeq.Exit // of the command, once known

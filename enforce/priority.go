@@ -1,0 +1,73 @@
+//go:build linux
+
+package enforce
+
+import (
+	"os"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq/enforce/spawn"
+)
+
+// A lease must not lapse because the execution itself keeps every processor
+// busy. What the supervisor does each tick is little, but it has to be done in
+// time: its threads ask for short slices, which the scheduler serves first
+// (anybody may ask, Linux 6.12), and get a higher priority where that is
+// allowed. The command gets back what the supervisor had at its start.
+
+// schedAttr is struct sched_attr of the first version.
+type schedAttr struct {
+	size, policy uint32
+	flags        uint64
+	nice         int32
+	priority     uint32
+	runtime      uint64
+	deadline     uint64
+	period       uint64
+}
+
+const (
+	supervisorSlice = 100_000 // ns, the least that the kernel takes
+	supervisorNice  = -15
+)
+
+// raise gives every thread of this process, and by inheritance those to come,
+// its priority. It returns what the command is to have.
+func raise() schedAttr {
+	var was schedAttr
+	if _, _, errno := unix.RawSyscall6(unix.SYS_SCHED_GETATTR, 0, uintptr(unsafe.Pointer(&was)), unsafe.Sizeof(was), 0, 0, 0); errno != 0 || was.policy != unix.SCHED_NORMAL {
+		return schedAttr{} // not ours to change
+	}
+	was.size = uint32(unsafe.Sizeof(was))
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return schedAttr{}
+	}
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		for _, nice := range []int32{min(was.nice, supervisorNice), was.nice} {
+			want := was
+			want.nice, want.runtime = nice, supervisorSlice
+			if _, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETATTR, uintptr(tid), uintptr(unsafe.Pointer(&want)), 0); errno == 0 {
+				break
+			}
+		}
+	}
+	return was
+}
+
+// lower appends the return to what the supervisor had.
+func (was schedAttr) lower(l *spawn.List) {
+	if was.size == 0 {
+		return
+	}
+	was.runtime = 0 // the default slice
+	was.flags = 0
+	l.Do("sched_setattr", unix.SYS_SCHED_SETATTR, v(0), v(l.Arena.Struct(unsafe.Pointer(&was), unsafe.Sizeof(was))), v(0)).Flags = spawn.Ignore
+}
