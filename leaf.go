@@ -88,7 +88,8 @@ type LeafBody struct {
 	MaxGap    int64    `json:"maxGapMillis,omitempty"` // longest time between two renewals
 	Failed    []string `json:"failed,omitempty"`
 	// HeldMillis is the time within the appraisal or end leaf's span in which
-	// every process stood still and the lease was suspended.
+	// every process stood still and the lease was suspended, counted from the
+	// renewal before each standstill.
 	HeldMillis int64 `json:"heldMillis,omitempty"`
 
 	Role      string `json:"role,omitempty"`      // key

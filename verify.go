@@ -77,11 +77,12 @@ type ticks struct {
 	failed          []string
 }
 
-// stop follows the beginning and the end of a standstill.
+// stop follows the beginning and the end of a standstill. It counts from the
+// renewal before it: we may stand still ourselves before we can read the clock.
 func (t *ticks) stop(stopped bool) {
 	switch {
 	case stopped && t.stopped.IsZero():
-		t.stopped = time.Now()
+		t.stopped = t.last
 	case !stopped && !t.stopped.IsZero():
 		t.held += time.Since(t.stopped)
 		t.stopped = time.Time{}
