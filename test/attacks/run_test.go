@@ -64,6 +64,12 @@ func (s *scene) governed(a Attack, tier exeq.Tier, argv []string) []string {
 // installState makes a state directory and plants a secret in it.
 func (s *scene) installState(a Attack) {
 	s.t.Helper()
+	s.t.Cleanup(func() { // the detached drainer ends before its state goes
+		if state := s.places["state"]; !die(state, time.Minute) {
+			s.t.Error("the drainer of this state does not end")
+			end(state)
+		}
+	})
 	s.must(exeqBinary(s.t), "init", "--state", s.places["state"])
 	s.plant()
 }
