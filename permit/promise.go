@@ -50,7 +50,9 @@ func onRecord(p *exeq.Permit, on *exeq.PermitRecord, key note.Verifier, now time
 	if err != nil {
 		return err
 	}
-	if at.After(now.Add(MaxSkew)) || at.Before(p.Body.NotBefore.Add(-MaxSkew)) {
+	// A store's times never fall, so a promise may be ahead of a clock that was
+	// set back a little.
+	if at.After(now.Add(exeq.MaxClockStepBack)) || at.Before(p.Body.NotBefore.Add(-MaxSkew)) {
 		return fmt.Errorf("%w: the promise is of %s, not of the permit's window", ErrUnrecorded, at)
 	}
 	return nil

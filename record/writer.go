@@ -126,7 +126,11 @@ func (w *writer) tx(f func(*state) error) error {
 		}
 	}
 	if _, err := w.exec(sqlBegin); err != nil {
-		return err
+		// After an input/output error the last transaction may still be open.
+		_, _ = w.exec(sqlRollback)
+		if _, err := w.exec(sqlBegin); err != nil {
+			return err
+		}
 	}
 	st, err := w.state()
 	if err == nil {
