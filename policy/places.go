@@ -38,18 +38,31 @@ func (l *learner) exact(p string) types.EntityUID {
 	return types.EntityUID{Type: typePath, ID: types.String(p)}
 }
 
-// programs gives each program that ran, exactly; what was built below tmp has
-// a new name each time, so there the place is named.
+// programs gives each program that ran, exactly. Of what was built below tmp,
+// which has a new name each time, the place is named, and so it is of what the
+// run itself made in the workspace: kernel rules cannot be put on a file that
+// is not there at the start.
 func (l *learner) programs() []types.EntityUID {
 	var out []types.EntityUID
 	for _, p := range l.seen(exeq.ActionExec) {
 		u := l.exact(p)
-		if u.Type == typeTmp {
+		if u.Type == typeTmp || u.Type == typeWorkspace && l.made(p) {
 			u.ID = "."
 		}
 		out = append(out, u)
 	}
 	return l.outermost(out)
+}
+
+// made reports whether a workspace file, or a directory on the way to it, was
+// written.
+func (l *learner) made(p string) bool {
+	for ; p != l.context.Workspace && p != "/"; p = path.Dir(p) {
+		if l.touched[exeq.ActionWrite][p] {
+			return true
+		}
+	}
+	return false
 }
 
 // files groups the paths of an action, and gives apart the directories that
