@@ -275,6 +275,7 @@ func (s *launching) build(r *running) error {
 		diag.Out = l.Send("send it", s.agent.Events(), eventDiag, 0)
 		m.close(diag.Out)
 		s.agent.ForkInit(l, unix.CLONE_NEWPID, s.initList(canary, prog, env))
+		s.apart(l)
 	})
 }
 
@@ -341,7 +342,7 @@ func (s *launching) commandList(canary spawn.Ref, prog []unix.SockFilter, env []
 	m := mounter{l: l}
 	empty := v(l.Arena.Strs(nil))
 	l.Do("dumpable", unix.SYS_PRCTL, v(unix.PR_SET_DUMPABLE), v(1), v(0), v(0), v(0))
-	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(0))
+	s.ownGroup(l)
 	fds := l.Receive("receive descriptors", s.agent.Events(), 5)
 	ruleset, tty := fds[0], fds[4]
 	if s.front {

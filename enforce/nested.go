@@ -40,8 +40,9 @@ import (
 type nested struct {
 	store  string // directory of copies
 	proxy  *net.TCPAddr
-	native *exeq.Rights // what Landlock grants; nil where it is all
-	reads  bool         // reads are supervised too
+	native *exeq.Rights // what Landlock grants
+	// Writes and reads are supervised in directories without a grant.
+	writes, reads bool
 	net    *gatedListener
 }
 
@@ -195,9 +196,7 @@ func (s *launching) nestedRights(n *nested) error {
 		m := s.report.Masks[0]
 		return fmt.Errorf("a forbid inside a permitted tree cannot be held here: %s (%s)", exeq.EncodeBytes(m.Path), m.Over)
 	}
-	if len(grant.carved) > 0 {
-		n.native, n.reads = grant.rights, s.readsSupervised(grant)
-	}
+	n.native, n.writes, n.reads = grant.rights, grant.writes, s.readsSupervised(grant)
 	if err := grant.list(s.ruleset); err != nil {
 		return err
 	}
@@ -231,11 +230,12 @@ func (s *launching) nestedFilter() filter.Options {
 		Notify: filter.Exec | filter.Map | filter.Protect | filter.Connect | filter.Memfd,
 		Shared: true, Inet: s.launch.Egress != nil,
 	}
-	if n := s.running.notify.nested; n.native != nil {
+	n := s.running.notify.nested
+	if n.writes {
 		o.Notify |= filter.OpenWrite | filter.Remove | filter.Link | filter.Make
-		if n.reads {
-			o.Notify |= filter.OpenRead
-		}
+	}
+	if n.reads {
+		o.Notify |= filter.OpenRead | filter.OpenWrite
 	}
 	return o
 }
@@ -259,6 +259,7 @@ func (s *launching) nestedBuild(r *running, n *nested) error {
 	return s.agent.Keep(func(l *spawn.List) {
 		_, canary := mounter{l: l}.open(s.canaryPath())
 		s.agent.ForkInit(l, 0, s.nestedInit(r, canary, prog, env))
+		s.apart(l)
 	})
 }
 
@@ -309,7 +310,7 @@ func (s *launching) nestedCommand(r *running, canary spawn.Ref, prog []unix.Sock
 	m := mounter{l: l}
 	empty := v(l.Arena.Strs(nil))
 	l.Do("dumpable", unix.SYS_PRCTL, v(unix.PR_SET_DUMPABLE), v(1), v(0), v(0), v(0))
-	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(0))
+	s.ownGroup(l)
 	fds := l.Receive("receive descriptors", s.agent.Events(), 5)
 	ruleset, tty := fds[0], fds[4]
 	if s.front {

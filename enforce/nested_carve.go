@@ -26,10 +26,10 @@ import (
 // grant is the part of rights that Landlock can hold without a mask.
 type grant struct {
 	rights *exeq.Rights
-	// carved are the directories on the way to something with less.
-	carved []string
-	// listed are those of them that may be read but for what is in there.
+	// listed are the directories that may be read but for something in there.
 	listed []string
+	// writes: there are such for writing.
+	writes bool
 }
 
 // maxGrants bounds the rules that carving makes.
@@ -119,7 +119,7 @@ func (c *carver) give(p string, dir bool, a exeq.Access) error {
 	if dir {
 		if r, w := c.loses(p, a); r || w {
 			keep.Read, keep.Write = a.Read && !r, a.Write && !w
-			c.grant.carved = append(c.grant.carved, p)
+			c.grant.writes = c.grant.writes || w
 			if r {
 				c.grant.listed = append(c.grant.listed, p)
 			}

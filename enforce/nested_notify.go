@@ -19,5 +19,3 @@ func (t *nested) handle(n *notifier, q *notification) bool {
 	}
 	return true
 }
-
-func (t *nested) file(n *notifier, q *notification) bool { return false }

@@ -71,3 +71,23 @@ func (was schedAttr) lower(l *spawn.List) {
 	was.flags = 0
 	l.Do("sched_setattr", unix.SYS_SCHED_SETATTR, v(0), v(l.Arena.Struct(unsafe.Pointer(&was), unsafe.Sizeof(was))), v(0)).Flags = spawn.Ignore
 }
+
+// apart puts the agent, once init is forked, in a session of its own: where the
+// scheduler divides between sessions first (autogroup), the execution's
+// processes then cannot crowd out who holds their lease.
+func (s *launching) apart(l *spawn.List) {
+	// Not from the head of a group: back into ours first.
+	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(unix.Getpgrp())).Flags = spawn.Ignore
+	l.Do("setsid", unix.SYS_SETSID).Flags = spawn.Ignore
+}
+
+// ownGroup makes the command the head of a process group; without a terminal,
+// which would be lost by it, of a session, so that the supervisor has its turn
+// however many processes the command has.
+func (s *launching) ownGroup(l *spawn.List) {
+	if s.tty == nil {
+		l.Do("setsid", unix.SYS_SETSID)
+		return
+	}
+	l.Do("setpgid", unix.SYS_SETPGID, v(0), v(0))
+}
