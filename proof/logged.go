@@ -199,6 +199,7 @@ func (v *verifier) tell() Facts {
 	if len(v.leaves) > 0 {
 		f.Verdict, f.Policies = v.leaves[0].Body.Verdict, v.leaves[0].Body.Policies
 	}
+	f.Revoked = v.revocation()
 	if v.start != nil {
 		f.Started, f.Tier, f.Seen = v.start.Time.String(), v.start.Body.Tier.String(), v.start.Body.Seen
 	}

@@ -60,7 +60,7 @@ func (v *verifier) lease() Line {
 		return l.is(Failed, fmt.Sprintf("the permit's lease is %d ms, the start's %d ms", v.permit.Body.LeaseMillis, period))
 	}
 	slack := period + exeq.MaxClockStepBack.Milliseconds()
-	covered, tick, longest, failed := v.start.Time, uint64(0), int64(0), ""
+	covered, tick, longest, held, failed := v.start.Time, uint64(0), int64(0), int64(0), ""
 	for i := range v.leaves {
 		x := &v.leaves[i]
 		if x.Kind != exeq.KindAppraisal {
@@ -80,7 +80,7 @@ func (v *verifier) lease() Line {
 		case b.HeldMillis < 0 || x.Time.Sub(covered.Time).Milliseconds()-b.HeldMillis > n*b.MaxGap+slack:
 			return l.is(Failed, fmt.Sprintf("%d renewals with gaps of %d ms do not cover %s", n, b.MaxGap, x.Time.Sub(covered.Time).Round(time.Millisecond)))
 		}
-		covered, tick, longest = x.Time, b.LastTick, max(longest, b.MaxGap)
+		covered, tick, longest, held = x.Time, b.LastTick, max(longest, b.MaxGap), held+b.HeldMillis
 		failed = strings.Join(b.Failed, ", ")
 	}
 	if v.last == nil {
@@ -89,10 +89,13 @@ func (v *verifier) lease() Line {
 	if v.last.Body.Code == "lost" {
 		return l.is(CannotTell, fmt.Sprintf("covered to %s; then its supervisor was gone, and it was sealed later", covered))
 	}
-	if d := v.last.Time.Sub(covered.Time); d.Milliseconds() > slack+v.last.Body.HeldMillis {
+	if d := v.last.Time.Sub(covered.Time); v.last.Body.HeldMillis < 0 || d.Milliseconds() > slack+v.last.Body.HeldMillis {
 		return l.is(Failed, fmt.Sprintf("the last %s before the end were not renewed", d.Round(time.Millisecond)))
 	}
 	detail := fmt.Sprintf("%d ticks, longest gap %d ms of a lease of %d ms", tick, longest, period)
+	if held += v.last.Body.HeldMillis; held > 0 {
+		detail += fmt.Sprintf("; suspended for %d ms while every process stood still", held)
+	}
 	if failed != "" {
 		detail += "; ended by a failed appraisal: " + short(failed)
 	}
@@ -157,6 +160,22 @@ func (v *verifier) activities() Line {
 		detail += fmt.Sprintf("; %d of %d entries not disclosed", closed, open+closed)
 	}
 	return l.is(Attested, detail).by(exeq.RoleNode, v.start.Key)
+}
+
+// revocation finds why trust ended, if it did and as far as it is disclosed.
+func (v *verifier) revocation() string {
+	for i := range v.leaves {
+		x := &v.leaves[i]
+		if x.Kind != exeq.KindRevoke {
+			continue
+		}
+		var reason string
+		if ok, err := v.value(x, "reason", &reason); ok && err == nil {
+			return x.Body.Code + ": " + reason
+		}
+		return x.Body.Code
+	}
+	return ""
 }
 
 // seen repeats, a class each, how much of it reaches the record.

@@ -98,6 +98,7 @@ type Facts struct {
 	Ended      string            `json:"ended,omitempty"`
 	Code       string            `json:"code,omitempty"`
 	Exit       string            `json:"exit,omitempty"`
+	Revoked    string            `json:"revoked,omitempty"` // code and, where disclosed, reason
 	Tier       string            `json:"tier,omitempty"`
 	Downgrades []string          `json:"downgrades,omitempty"`
 	Seen       map[string]string `json:"seen,omitempty"`
@@ -150,6 +151,7 @@ func (f *Facts) text(b *strings.Builder) {
 	for _, l := range [][2]string{
 		{"subject", f.Subject}, {"command", f.Command}, {"decision", string(f.Verdict) + " by " + strings.Join(f.Policies, ", ")},
 		{"started", f.Started}, {"ended", f.Ended}, {"exit status", f.Exit},
+		{"trust ended", f.Revoked},
 	} {
 		if l[1] != "" && l[1] != " by " {
 			fmt.Fprintf(b, "%s: %s\n", l[0], plain(l[1]))
