@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
@@ -20,7 +21,9 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/keyring"
 	"github.com/exeq/exeq/proof"
+	"github.com/exeq/exeq/record"
 )
 
 // TestLitewitness: a C2SP witness that is not ours cosigns checkpoints of a
@@ -246,5 +249,41 @@ func (w *witness) verified(t *testing.T, l *logged, cosigned []byte) {
 	}
 	if line := r.Line(proof.CheckWitnessed); line.Status != proof.Proved {
 		t.Errorf("witnessed: %s, %s", line.Status, line.Detail)
+	}
+}
+
+// TestLitewitnessInTheFlow: a record that is configured with the witness
+// publishes cosigned checkpoints, and one whose operator started again never
+// gets a leaf under a checkpoint.
+func TestLitewitnessInTheFlow(t *testing.T) {
+	dir := t.TempDir()
+	keys, _, err := keyring.OpenOrCreate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := startWitness(t, &logged{dir: dir, keys: keys})
+	policy := "witness lite " + w.vkey + " " + w.url + "\nquorum lite\n"
+	write(t, dir, record.WitnessPolicy, []byte(policy))
+	l := openRecord(t, dir)
+	l.grow(t, 12)
+	if c := l.checkpoint(t); !strings.Contains(string(c), "\n— witness.test/lite ") {
+		t.Fatalf("published without the witness:\n%s", c)
+	}
+	w.verified(t, l, l.checkpoint(t))
+
+	fork := rolledBack(t, l)
+	write(t, fork, record.WitnessPolicy, []byte(policy))
+	again := openRecord(t, fork)
+	e, err := exeq.NewEntry(exeq.Leaf{Kind: exeq.KindDenial, Execution: exeq.NewID()}, nil, again.keys.Signer(exeq.RoleIssuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.store.Record(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := again.store.Drain(ctx); err == nil {
+		t.Error("the log of an operator who started again was cosigned")
 	}
 }
