@@ -47,7 +47,9 @@ func learn(ctx context.Context, c *call) int {
 		return c.fail(fmt.Errorf("%s exists: name another directory with -o", out))
 	}
 	set, err := policy.Load(&policy.Source{Version: 1, Files: map[string]string{
-		"observe.cedar": observer, policy.SettingsFile: `{"environment":["*"]}`,
+		// The environment that the learned policy will give, so that the
+		// command behaves as it will under it.
+		"observe.cedar": observer, policy.SettingsFile: policy.Starter().Files[policy.SettingsFile],
 	}})
 	if err != nil {
 		return c.fail(err)
