@@ -31,4 +31,4 @@ govern coding-agent env CGO_ENABLED=0 \
     "$agent/node_modules/.bin/claude" -p "Make the tests pass." --permission-mode bypassPermissions </dev/null
 
 grep -q 'total += n' "$project/sum.go"
-grep -q 'ok.*example.com/sum' "$OUT/model.log"
+[ "$(grep -c 'ok.*example.com/sum' "$OUT/model.log")" = 2 ] # in both runs
