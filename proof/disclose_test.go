@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/prooftest"
 	"github.com/exeq/exeq/proof"
 )
@@ -140,5 +141,42 @@ func TestReportCannotSteerATerminal(t *testing.T) {
 	text := verify(t, w.Bundle(w.Seal(plan)), w.Trust()).Text()
 	if strings.Contains(text, "\x1b") || strings.Contains(text, "\nvalid: all") {
 		t.Errorf("%q", text)
+	}
+}
+
+// TestDenial: the record of a denied request is a proof of its own, replayed
+// like a permit's; one that policy did not deny is not called a forgery.
+func TestDenial(t *testing.T) {
+	w := prooftest.New(t)
+	denial := func(bend func(*exeq.Decision)) *proof.Proof {
+		plan := w.Plan()
+		plan.Request.Resource.ID = "/opt/unknown"
+		d, err := w.Set.Decide(t.Context(), plan.Request, plan.Inputs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bend != nil {
+			bend(&d)
+		}
+		plan.Drafts = []prooftest.Draft{{Leaf: exeq.Leaf{Kind: exeq.KindDenial, Time: exeq.At(w.Now), Body: exeq.LeafBody{
+			Verdict: d.Verdict, Policies: d.Policies, Needs: d.Needs, Code: "policy"}}, Signer: w.Ring.Signer(exeq.RoleIssuer),
+			Private: map[string]any{"request": plan.Request, "inputs": plan.Inputs, "decision": d, "policySet": d.PolicySet, "reason": "no policy permits it"}}}
+		p := w.Bundle(w.Seal(plan))
+		p.Consistency = nil // there is no permit that names a checkpoint
+		return p
+	}
+	r := verify(t, denial(nil), w.Trust())
+	if r.Verdict != proof.Valid || r.Line(proof.CheckReplay).Status != proof.Proved || r.Line(proof.CheckSignature).Status != proof.NotRequired {
+		t.Fatal(r.Text())
+	}
+	if r := verify(t, denial(func(d *exeq.Decision) { d.Policies = []string{"made-up"} }), w.Trust()); r.Verdict != proof.NotValid {
+		t.Fatal(r.Text())
+	}
+	p := denial(nil)
+	p.Disclosures = slices.DeleteFunc(p.Disclosures, func(d exeq.Disclosure) bool {
+		return d.Field == "policySet" && d.Leaf != p.Disclosures[len(p.Disclosures)-1].Leaf
+	})
+	if r := verify(t, p, w.Trust()); r.Verdict != proof.NotValid { // a source, and nothing that names its set
+		t.Fatal(r.Text())
 	}
 }

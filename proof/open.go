@@ -25,6 +25,7 @@ const (
 	fieldPermitSum = "permitDigest" // LeafHash of the envelope
 	fieldEntries   = "entries"      // []exeq.SealedEntry
 	fieldExit      = "exit"         // exeq.Exit
+	fieldReason    = "reason"       // string, for people
 )
 
 // disclosures opens commitments: each must stand in its leaf, once, with a

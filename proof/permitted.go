@@ -14,7 +14,10 @@ import (
 	"github.com/exeq/exeq"
 )
 
-const withheld = "the permit is not disclosed"
+const (
+	withheld = "the permit is not disclosed"
+	noPermit = "the request was denied: there is no permit"
+)
 
 // signature: the permit is signed by an issuer key that was good at the index
 // of the permit's leaf, and is the permit of this execution.
@@ -22,6 +25,9 @@ func (v *verifier) signature() Line {
 	l := Line{Check: CheckSignature}
 	if v.badPermit != nil {
 		return l.fault(v.badPermit)
+	}
+	if v.denied() {
+		return l.is(NotRequired, noPermit)
 	}
 	if v.permit == nil {
 		return l.is(NotDisclosed, withheld)
@@ -94,6 +100,9 @@ func (v *verifier) digest() Line {
 	l := Line{Check: CheckDigest}
 	if v.badOpening != nil {
 		return l.fault(v.badOpening)
+	}
+	if v.denied() {
+		return v.denialBound(l)
 	}
 	if v.permit == nil {
 		return l.is(NotDisclosed, withheld)
@@ -202,18 +211,45 @@ func (v *verifier) committedDigests() error {
 	return nil
 }
 
+// denialBound: a denial binds nothing but what its own leaf commits to.
+func (v *verifier) denialBound(l Line) Line {
+	d := v.decision
+	if d == nil {
+		return l.is(NotRequired, noPermit)
+	}
+	b := &v.leaves[0].Body
+	if d.Verdict.Permits() || d.Verdict != b.Verdict || !slices.Equal(d.Policies, b.Policies) || !slices.Equal(d.Needs, b.Needs) {
+		return l.is(Failed, "decision and leaf differ")
+	}
+	return l.is(Proved, "the leaf commits to exactly this decision")
+}
+
+// policySet is the digest of the set that decided: what the permit names, or
+// what the leaf of a denial commits to.
+func (v *verifier) policySet() (d exeq.Digest, known bool) {
+	if v.permit != nil {
+		return v.permit.Body.PolicySet, true
+	}
+	if !v.denied() {
+		return d, false
+	}
+	known, err := v.value(&v.leaves[0], fieldPolicySet, &d)
+	return d, known && err == nil
+}
+
 // replay: the policy set that the permit names, loaded again, decides the same.
 func (v *verifier) replay() Line {
 	l := Line{Check: CheckReplay}
-	set, err := v.policyLeaf()
+	active, err := v.policyLeaf()
+	set, known := v.policySet()
 	switch {
 	case err != nil:
 		return l.fault(err)
-	case v.p.Source != nil && v.permit == nil:
-		return l.is(Failed, "a policy source is given without the permit that names its set")
-	case v.p.Source != nil && exeq.PolicySetDigest(v.p.Source) != v.permit.Body.PolicySet:
-		return l.is(Failed, "the policy source is not of the set that the permit names")
-	case v.permit == nil || v.request == nil || v.inputs == nil || v.decision == nil || v.p.Source == nil:
+	case v.p.Source != nil && !known:
+		return l.is(Failed, "a policy source is given without what names its set")
+	case v.p.Source != nil && exeq.PolicySetDigest(v.p.Source) != set:
+		return l.is(Failed, "the policy source is not of the set that decided")
+	case v.request == nil || v.inputs == nil || v.decision == nil || v.p.Source == nil:
 		return l.is(NotDisclosed, "needs permit, request, inputs, decision and policy source")
 	case v.o.Replay == nil:
 		return l.is(CannotTell, "no policy engine at hand")
@@ -222,17 +258,32 @@ func (v *verifier) replay() Line {
 	if err != nil {
 		return l.is(CannotTell, "the policy could not be replayed: "+short(err.Error()))
 	}
-	if d.PolicySet != v.permit.Body.PolicySet {
-		return l.is(Failed, "the policy engine loaded another set than the permit names")
+	if d.PolicySet != set || v.decision.PolicySet != set {
+		return l.is(Failed, "the policy engine loaded another set than the one that decided")
 	}
 	if !sameJSON(d, v.decision) {
+		if v.denied() && d.Verdict.Permits() {
+			return l.is(CannotTell, "the policy alone permits it; what refused it is not policy: "+v.reason(&v.leaves[0]))
+		}
 		return l.is(Failed, fmt.Sprintf("the policy decides %s by %v, the record says %s by %v", d.Verdict, d.Policies, v.decision.Verdict, v.decision.Policies))
 	}
-	detail := fmt.Sprintf("decided again: %s by %s", d.Verdict, strings.Join(d.Policies, ", "))
-	if set != nil {
-		detail += fmt.Sprintf("; the set was activated at index %d", v.index[set.ID])
+	detail := "decided again: " + string(d.Verdict)
+	if len(d.Policies) > 0 {
+		detail += " by " + strings.Join(d.Policies, ", ")
+	}
+	if active != nil {
+		detail += fmt.Sprintf("; the set was activated at index %d", v.index[active.ID])
 	}
 	return l.is(Proved, detail)
+}
+
+// reason is why trust ended or was refused, as far as it is disclosed.
+func (v *verifier) reason(l *leaf) string {
+	var s string
+	if ok, err := v.value(l, fieldReason, &s); ok && err == nil {
+		return s
+	}
+	return "not disclosed"
 }
 
 // policyLeaf finds the activation of the policy set, if the proof has it.
@@ -255,10 +306,11 @@ func (v *verifier) policyLeaf() (*leaf, error) {
 		return nil, nil
 	}
 	var set exeq.Digest
+	want, known := v.policySet()
 	if ok, err := v.value(found, fieldPolicySet, &set); err != nil {
 		return nil, err
-	} else if ok && v.permit != nil && set != v.permit.Body.PolicySet {
-		return nil, errors.New("the policy leaf is of another set than the permit names")
+	} else if ok && known && set != want {
+		return nil, errors.New("the policy leaf is of another set than the one that decided")
 	}
 	at, ok := v.index[found.ID]
 	mine, ok2 := v.index[v.leaves[0].ID]

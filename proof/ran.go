@@ -169,9 +169,8 @@ func (v *verifier) revocation() string {
 		if x.Kind != exeq.KindRevoke {
 			continue
 		}
-		var reason string
-		if ok, err := v.value(x, "reason", &reason); ok && err == nil {
-			return x.Body.Code + ": " + reason
+		if _, told := v.opened[x.ID][fieldReason]; told {
+			return x.Body.Code + ": " + v.reason(x)
 		}
 		return x.Body.Code
 	}
@@ -213,7 +212,7 @@ func (v *verifier) chain() Line {
 			return l.is(Failed, fmt.Sprintf("leaf %d is of another execution", i))
 		case x.Seq != i || x.Prev != prev:
 			return l.is(Failed, fmt.Sprintf("leaf %d does not follow the one before it", i))
-		case (i == 0) != (x.Kind == exeq.KindPermit):
+		case (i == 0) != (x.Kind == exeq.KindPermit) && !v.denied():
 			return l.is(Failed, "an execution begins with its permit, and has one")
 		case x.Parent != v.leaves[0].Parent || x.Actor != actor:
 			return l.is(Failed, fmt.Sprintf("leaf %d names another parent or actor", i))
@@ -267,7 +266,7 @@ func (v *verifier) judgedAt() ([]int64, error) {
 	return out, nil
 }
 
-// signatures verifies the leaves behind the permit. Every leaf of the node
+// signatures verifies the leaves but the permit's. Every leaf of the node
 // holds the hash of the one before it, so its last signature is one over all
 // the others' exact bytes: of those only the key is judged. The first fault by
 // sequence is reported.
@@ -276,8 +275,11 @@ func (v *verifier) signatures(at []int64) error {
 	for last > 0 && signers[v.leaves[last].Kind] != exeq.RoleNode {
 		last--
 	}
-	for i := 1; i < len(v.leaves); i++ {
+	for i := range v.leaves {
 		l := v.leaves[i].Leaf
+		if l.Kind == exeq.KindPermit {
+			continue // authenticated by the permit it commits to
+		}
 		var err error
 		if i < last && signers[l.Kind] == exeq.RoleNode && l.Key == v.leaves[last].Key {
 			_, err = v.a.key(exeq.RoleNode, l.Key, at[i])

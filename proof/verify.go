@@ -136,11 +136,14 @@ func parseLeaves(raw []string) ([]leaf, []error) {
 	return out, errs
 }
 
-// closes reports whether a leaf ends an execution's chain: an end, or the
-// denial of a permit that its enforcing side refused.
+// closes reports whether a leaf ends an execution's chain: an end, the denial
+// of a request, or of a permit that its enforcing side refused.
 func closes(l *leaf, n int) bool {
-	return l.Kind == exeq.KindEnd || l.Kind == exeq.KindDenial && n == 2
+	return l.Kind == exeq.KindEnd || l.Kind == exeq.KindDenial && n <= 2
 }
+
+// denied reports whether this is the record of a denial: no permit exists.
+func (v *verifier) denied() bool { return len(v.leaves) == 1 && v.leaves[0].Kind == exeq.KindDenial }
 
 // inLog verifies every receipt and notes the indexes.
 func (v *verifier) inLog() {
