@@ -294,3 +294,27 @@ func TestRolledBack(t *testing.T) {
 		})
 	}
 }
+
+// TestFsckBesideWriters: a check while others record and drain finds nothing
+// wrong with what they do.
+func TestFsckBesideWriters(t *testing.T) {
+	dir, keys := newState(t)
+	openStore(t, dir, keys).Close()
+	writers := []*process{start(t, "loop", dir), start(t, "loop", dir)}
+	s := openStore(t, dir, keys)
+	for range rounds(t, 4) {
+		for _, w := range writers {
+			if line, ok := w.next(); !ok || strings.HasPrefix(line, "error") {
+				t.Fatalf("a writer says %q", line)
+			}
+		}
+		sound(t, s)
+	}
+	for _, w := range writers {
+		for _, line := range w.kill() {
+			if strings.HasPrefix(line, "error") {
+				t.Error(line)
+			}
+		}
+	}
+}

@@ -36,6 +36,13 @@ func (s *Store) check(ctx context.Context) error {
 			f.keys[exeq.KeyID(k)] = k
 		}
 	}
+	// Others may record and drain meanwhile. What the log holds now is in any
+	// later view of the store; what that view notes is in the log from then on.
+	before, err := s.log.integrated()
+	if err != nil {
+		return err
+	}
+	f.before = before.N
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one view for all of it
 	if err != nil {
 		return explain("check store.db", err)
@@ -58,6 +65,7 @@ type checker struct {
 	q      *sql.Tx
 	st     *state
 	last   int64 // row
+	before int64 // size of the log before the view was taken
 	chains map[string]link
 	keys   map[string]ed25519.PublicKey
 }
@@ -309,7 +317,7 @@ func (f *checker) placements() error {
 
 // unnoted checks entries of the log whose index was not yet written back.
 func (f *checker) unnoted(tree tlog.Tree) error {
-	return f.s.log.entries(tree, f.st.size, tree.N, func(index int64, entry []byte) error {
+	return f.s.log.entries(tree, f.st.size, f.before, func(index int64, entry []byte) error {
 		leaf, err := exeq.ParseLeaf(entry)
 		if err != nil {
 			return fmt.Errorf("%w: entry %d of the log: %w", ErrDamaged, index, err)
