@@ -112,7 +112,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		Hidden: inst.Hidden(), Scratch: inst.Scratch(), Observe: o.observe,
 	}
 	children := newChildren(ctx, inst)
-	o.giveEgress(ctx, launch, inst.Log, children.serve)
+	o.giveEgress(ctx, c, launch, inst.Log, children.serve)
 	back := &lookingBack{Enforcer: enforcer, live: children.open}
 	governor, err := inst.Governor(back)
 	if err != nil {
@@ -134,10 +134,11 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 }
 
 // giveEgress gives the execution its only way out.
-func (o *runOptions) giveEgress(ctx context.Context, l *exeq.Launch, log *slog.Logger, inside func(net.Conn)) {
+func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, log *slog.Logger, inside func(net.Conn)) {
 	var proxy atomic.Pointer[egress.Proxy]
 	l.Egress = func(from net.Listener) {
 		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log,
+			Say:        func(line string) { fmt.Fprintln(c.stderr, line) },
 			InsideHost: nested.Host, Inside: inside})
 		proxy.Store(p)
 		p.Serve(from)
