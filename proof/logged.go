@@ -38,10 +38,10 @@ func (v *verifier) consistent() Line {
 		if len(v.p.Consistency) > 0 {
 			return l.is(Failed, "a consistency proof from no checkpoint")
 		}
-		if v.permit == nil {
+		if v.permit == nil && !v.denied() {
 			return l.is(NotDisclosed, "the permit, which names an earlier checkpoint")
 		}
-		return l.is(NeedsMonitor, "the permit names no earlier checkpoint to compare with")
+		return l.is(NeedsMonitor, "no permit names an earlier checkpoint to compare with")
 	}
 	size, root, err := parseBound(v.permit.Body.Checkpoint)
 	if err != nil {

@@ -389,7 +389,10 @@ func (v *verifier) singleUse() Line {
 	if n > 1 {
 		return l.is(Failed, fmt.Sprintf("started %d times", n))
 	}
-	return l.is(NeedsMonitor, "one start here; that there is no other, only a walk of the log tells")
+	if v.start == nil && v.last != nil {
+		return v.unstarted(l)
+	}
+	return l.is(NeedsMonitor, "no second start here; that there is none elsewhere, only a walk of the log tells")
 }
 
 // unstarted is a line about running, of an execution without a start.

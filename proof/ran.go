@@ -236,7 +236,7 @@ func (v *verifier) chain() Line {
 	if err := v.signatures(at); err != nil {
 		return l.is(Failed, err.Error())
 	}
-	return l.is(Proved, fmt.Sprintf("%d leaves, linked and signed", len(v.leaves)))
+	return l.is(Proved, "linked and signed, number of leaves: "+fmt.Sprint(len(v.leaves)))
 }
 
 func needsStart(k exeq.Kind) bool { return k == exeq.KindActivity || k == exeq.KindAppraisal }

@@ -148,12 +148,16 @@ func (r *Report) Text() string {
 
 // text prints what the proof says, an empty statement left out.
 func (f *Facts) text(b *strings.Builder) {
+	decision := string(f.Verdict)
+	if len(f.Policies) > 0 {
+		decision += " by " + strings.Join(f.Policies, ", ")
+	}
 	for _, l := range [][2]string{
-		{"subject", f.Subject}, {"command", f.Command}, {"decision", string(f.Verdict) + " by " + strings.Join(f.Policies, ", ")},
+		{"subject", f.Subject}, {"command", f.Command}, {"decision", decision},
 		{"started", f.Started}, {"ended", f.Ended}, {"exit status", f.Exit},
 		{"trust ended", f.Revoked},
 	} {
-		if l[1] != "" && l[1] != " by " {
+		if l[1] != "" {
 			fmt.Fprintf(b, "%s: %s\n", l[0], plain(l[1]))
 		}
 	}
