@@ -40,10 +40,11 @@ import (
 type nested struct {
 	store  string // directory of copies
 	proxy  *net.TCPAddr
-	native *exeq.Rights // what Landlock grants
+	native *exeq.Rights     // what Landlock grants
+	inodes map[string]inode // to what, where it is one entry of a directory
 	// Writes and reads are supervised in directories without a grant.
 	writes, reads bool
-	net    *gatedListener
+	net           *gatedListener
 }
 
 // choose prepares the tier that is wanted, or the strongest that works.
@@ -196,6 +197,7 @@ func (s *launching) nestedRights(n *nested) error {
 		m := s.report.Masks[0]
 		return fmt.Errorf("a forbid inside a permitted tree cannot be held here: %s (%s)", exeq.EncodeBytes(m.Path), m.Over)
 	}
+	n.inodes = grant.inodes
 	n.native, n.writes, n.reads = grant.rights, grant.writes, s.readsSupervised(grant)
 	if err := grant.list(s.ruleset); err != nil {
 		return err

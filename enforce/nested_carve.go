@@ -26,6 +26,8 @@ import (
 // grant is the part of rights that Landlock can hold without a mask.
 type grant struct {
 	rights *exeq.Rights
+	// inodes are what stands at paths that are granted by themselves.
+	inodes map[string]inode
 	// listed are the directories that may be read but for something in there.
 	listed []string
 	// writes: there are such for writing.
@@ -54,7 +56,7 @@ type carveCell struct {
 
 // carve computes what Landlock is to grant.
 func (s *launching) carve(r *exeq.Rights) (*grant, error) {
-	c := &carver{who: s.who, rights: r, out: map[string]exeq.Cell{}, byPath: map[string]carveCell{}}
+	c := &carver{grant: grant{inodes: map[string]inode{}}, who: s.who, rights: r, out: map[string]exeq.Cell{}, byPath: map[string]carveCell{}}
 	for _, cell := range r.Cells {
 		raw, err := exeq.DecodeBytes(cell.Path)
 		if err != nil {
@@ -127,6 +129,10 @@ func (c *carver) give(p string, dir bool, a exeq.Access) error {
 				return err
 			}
 		}
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(p, &st); err == nil {
+		c.grant.inodes[p] = inode{st.Dev, st.Ino}
 	}
 	id := exeq.EncodeBytes(p)
 	c.out[p] = exeq.Cell{Path: id, At: keep, Under: keep}

@@ -80,12 +80,35 @@ func (t *nested) file(n *notifier, q *notification) bool {
 
 // ours reports whether rights allow what Landlock does not grant there.
 func (t *nested) ours(n *notifier, p string, read, write bool) bool {
-	id := exeq.EncodeBytes(p)
-	r, l := n.rights.Lookup(id), t.native.Lookup(id)
+	r, l := n.rights.Lookup(exeq.EncodeBytes(p)), t.granted(p)
 	if read && (!r.Read || len(r.Labels) > 0) || write && !r.Write {
 		return false
 	}
 	return read && !l.Read || write && !l.Write
+}
+
+// oursName is ours for making, removing or renaming a name: that is a right of
+// its directory.
+func (t *nested) oursName(n *notifier, p string) bool {
+	beside := path.Join(path.Dir(p), "\x00") // a name that no cell has
+	return n.rights.Lookup(exeq.EncodeBytes(p)).Write && !t.granted(beside).Write
+}
+
+// granted is what Landlock grants at a path. A rule is for the inode that was
+// there: what took its place since has what its directory has.
+func (t *nested) granted(p string) exeq.Access {
+	for at := p; at != "/"; at = path.Dir(at) {
+		was, own := t.inodes[at]
+		if !own {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(at, &st); err != nil || (inode{st.Dev, st.Ino}) != was {
+			return t.granted(path.Join(path.Dir(at), "\x00"))
+		}
+		break
+	}
+	return t.native.Lookup(exeq.EncodeBytes(p))
 }
 
 // locate finds the directory and the name that a path argument means. ok is
@@ -154,7 +177,11 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 	}
 	read := flags&unix.O_ACCMODE != unix.O_WRONLY
 	write := flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0 || base != ""
-	if f.Stale || f.Process() || base != "" && flags&unix.O_CREAT == 0 || base == "" && !f.Regular() || !t.ours(n, at2, read, write) {
+	ours := t.ours(n, at2, read, write)
+	if base != "" {
+		ours = t.oursName(n, at2) && (!read || n.rights.Lookup(exeq.EncodeBytes(at2)).Read)
+	}
+	if f.Stale || f.Process() || base != "" && flags&unix.O_CREAT == 0 || base == "" && !f.Regular() || !ours {
 		n.resume(q)
 		return
 	}
@@ -214,7 +241,7 @@ func (t *nested) make(n *notifier, q *notification, dirfd int, at uint64, act fu
 		return
 	}
 	defer p.dir.Close()
-	if !t.ours(n, p.path, false, true) {
+	if !t.oursName(n, p.path) {
 		n.resume(q)
 		return
 	}
@@ -278,7 +305,7 @@ func (t *nested) both(n *notifier, q *notification, fromDir int, from uint64, to
 	}
 	ra, rb := n.rights.Lookup(exeq.EncodeBytes(a.path)), n.rights.Lookup(exeq.EncodeBytes(b.path))
 	switch {
-	case !t.ours(n, a.path, false, true) && !t.ours(n, b.path, false, true), !ra.Write, !rb.Write:
+	case !t.oursName(n, a.path) && !t.oursName(n, b.path), !ra.Write, !rb.Write:
 		n.resume(q) // wholly the kernel's, or refused by it
 	case ra.Read != rb.Read || ra.Exec != rb.Exec || !slices.Equal(ra.Labels, rb.Labels):
 		n.fail(q, unix.EXDEV)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"strconv"
 	"strings"
 	"testing"
@@ -84,6 +85,9 @@ func TestNestedForbidsInside(t *testing.T) {
 		rm -r open; mkdir open
 		echo $(cat new other/deep/z m2) s
 		rm -r other m2`)
+	for _, name := range []string{"fixed/d", "closed/again/c"} { // the controls wrote there
+		b.write(name, path.Base(name), 0o644)
+	}
 	for _, try := range []string{
 		"mv closed other", "mv fixed other", "rm -rf fixed/d", "ln secret visible && cat visible", "mv secret visible",
 		"ln fixed/d writable", "mv new fixed/new", "mv new fixed/d", "mkdir fixed/x", "ln -sfn x fixed", "rm -f secret && test ! -e secret",
