@@ -89,6 +89,41 @@ func (t *Trust) Validate() error {
 	return err
 }
 
+// Learn takes a key leaf of the log that the trust file's owner runs into the
+// file: when a key was added, retired or marked compromised, and keys that it
+// does not name yet. Leaves are given in the order of the log.
+func (t *Trust) Learn(l *exeq.Leaf, index int64) error {
+	if l.Kind != exeq.KindKey {
+		return fmt.Errorf("trust: a %s leaf tells of no key", l.Kind)
+	}
+	if l.Body.Role == exeq.RoleLog || l.Body.Role == exeq.RolePromise {
+		return nil // these stand in Log and Promise
+	}
+	i := slices.IndexFunc(t.Keys, func(k Key) bool { return k.Role == l.Body.Role && k.PublicKey == l.Body.PublicKey })
+	if i < 0 {
+		i = len(t.Keys)
+		t.Keys = append(t.Keys, Key{Role: l.Body.Role, PublicKey: l.Body.PublicKey, Added: index})
+	}
+	k := &t.Keys[i]
+	switch l.Body.Event {
+	case "add":
+		if k.Added == 0 && k.Retired == nil && k.Compromised == nil {
+			k.Added = index
+		}
+	case "retire":
+		if k.Retired == nil {
+			k.Retired = &index
+		}
+	case "compromised":
+		if k.Compromised == nil {
+			k.Compromised = &index
+		}
+	default:
+		return fmt.Errorf("trust: %w: key event %.40q", exeq.ErrCannotTell, l.Body.Event)
+	}
+	return t.Validate()
+}
+
 // Anchors is a trust file made ready for use; key leaves change it (Apply). Not
 // safe for concurrent use while they do.
 type Anchors struct {

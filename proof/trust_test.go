@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/keyring"
 	"github.com/exeq/exeq/internal/prooftest"
 	"github.com/exeq/exeq/proof"
 )
@@ -70,5 +72,34 @@ func TestTrustRefuses(t *testing.T) {
 		if _, err := proof.ParseTrust([]byte(text)); err == nil {
 			t.Errorf("%.40s was taken for a trust file", text)
 		}
+	}
+}
+
+// TestTrustLearns: what the log tells of keys bounds them in the trust file,
+// so that a proof which withholds a key leaf is not believed.
+func TestTrustLearns(t *testing.T) {
+	w := prooftest.New(t)
+	before := w.Bundle(w.Seal(w.Plan()))
+	silent := len(w.Context)
+	w.Key(exeq.RoleIssuer, keyring.EventCompromised, w.Ring.Public(exeq.RoleIssuer))
+	tr := w.Trust()
+	for _, e := range w.Context {
+		if e.Leaf.Kind != exeq.KindKey {
+			continue
+		}
+		if err := tr.Learn(&e.Leaf, w.Log.Find(e.Bytes)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Context = w.Context[:silent]
+	after := w.Bundle(w.Seal(w.Plan()))
+	if r := verify(t, before, tr); r.Verdict != proof.Valid {
+		t.Errorf("signed before the key was lost:\n%s", r.Text())
+	}
+	if r := verify(t, after, w.Trust()); r.Verdict != proof.Valid {
+		t.Errorf("a verifier who has not heard of it:\n%s", r.Text())
+	}
+	if r := verify(t, after, tr); r.Verdict != proof.NotValid {
+		t.Errorf("signed with the lost key:\n%s", r.Text())
 	}
 }
