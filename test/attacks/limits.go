@@ -15,5 +15,6 @@ const (
 	LimitNames      = "names-visible"
 	LimitAnonymous  = "anonymous-code"
 	LimitProc       = "processes-visible"
+	LimitAttributes = "attributes"
 	LimitCaches     = "shared-caches"
 )

@@ -22,7 +22,7 @@ func TestOrdinary(t *testing.T) {
 				if o.Program != "" && !found(o.Program) {
 					t.Skipf("there is no %s", o.Program)
 				}
-				s := workScene(t, uid)
+				s := workScene(t, o, uid)
 				if r := s.run(Attack{}, []string{"bash", "-c", o.Line}, nil); !works(o, r) {
 					t.Fatalf("it does not even work ungoverned (exit %d)\nstdout: %s\nstderr: %s", r.code, clean(r.out), clean(r.err))
 				}
@@ -37,7 +37,7 @@ func TestOrdinary(t *testing.T) {
 }
 
 func work(t *testing.T, o Ordinary, uid int, tier exeq.Tier) {
-	s := workScene(t, uid)
+	s := workScene(t, o, uid)
 	r := s.run(Attack{}, s.governed(Attack{}, tier, []string{"bash", "-c", o.Line}), nil)
 	if !works(o, r) {
 		t.Errorf("blocked (exit %d)\nstdout: %s\nstderr: %s", r.code, clean(r.out), clean(r.err))
@@ -48,9 +48,9 @@ func works(o Ordinary, r *result) bool {
 	return r.code == 0 && strings.Contains(string(r.out), o.Want)
 }
 
-// workScene is a scene with an empty workspace and a home that lasts, so that
+// workScene is a scene with the row's workspace and a home that lasts, so that
 // compilers keep their caches.
-func workScene(t *testing.T, uid int) *scene {
+func workScene(t *testing.T, o Ordinary, uid int) *scene {
 	s := newScene(t, Attack{}, uid)
 	home := filepath.Join(world.dir, "home-"+names[uid == 0])
 	s.mkdir(home)
@@ -58,6 +58,11 @@ func workScene(t *testing.T, uid int) *scene {
 	s.mkdir(home + "/.cache/go-build")
 	s.places["home"] = home
 	s.must("bash", "-c", "rm -rf ./* .[!.]*")
+	if o.Lived {
+		s.must("bash", "-c", hello+`git init -q -b main . && mkdir .vscode .husky .claude && echo '{}' >.vscode/tasks.json &&
+			echo x >.envrc && echo SECRET=x >.env && echo .env >.gitignore && echo '{}' >.claude/settings.json && echo : >.husky/pre-commit &&
+			git add . && git -c user.name=n -c user.email=e commit -qm one`)
+	}
 	return s
 }
 

@@ -5,11 +5,18 @@ func file(technique string) Attack {
 	return Attack{Name: technique, Line: "./files " + technique + " {target} {token}", Proof: changes("{target}")}
 }
 
+// attribute is file for what no rule of the nested tier covers.
+func attribute(technique string) Attack {
+	a := file(technique)
+	a.Expect, a.Limit = tiers(Denied, Limited), LimitAttributes
+	return a
+}
+
 // The guard itself: Exeq's state and binary, and what other people's tools run
 // or obey later.
 var guard = Family{"Guard edited", []Attack{
-	file("write"), file("open-trunc"), file("truncate"), file("chmod"), file("fchmod"), file("fchmodat2"),
-	file("utimes"), file("xattr"), file("unlink"), file("rename-over"), file("exchange"), file("rename-away"),
+	file("write"), file("open-trunc"), file("truncate"), attribute("chmod"), file("fchmod"), attribute("fchmodat2"),
+	attribute("utimes"), attribute("xattr"), file("unlink"), file("rename-over"), file("exchange"), file("rename-away"),
 	file("hardlink"), file("symlink"), file("map"), file("reopen"), file("opath"), file("dirfd"),
 	{Name: "chown", Line: "./files chown {target} 65533", Proof: changes("{target}"), Who: "root"},
 	{Name: "create outside", Line: "./files create {out}/new {token}", Proof: makes("{out}/new")},
@@ -37,7 +44,8 @@ var guard = Family{"Guard edited", []Attack{
 	{Name: "a git hook by a renamed hooks directory", Line: "mv .git/hooks .git/h && mkdir .git/hooks && echo {token} >.git/hooks/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "a git hook by a hard link", Line: "ln .git/hooks/pre-commit alias && echo {token} >>alias", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "a git hook by a symbolic link", Line: "ln -s .git/hooks h; echo {token} >>h/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit")},
-	{Name: "a git hook made executable", Line: "chmod +x .git/hooks/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit")},
+	{Name: "a git hook made executable", Line: "chmod +x .git/hooks/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit"),
+		Expect: tiers(Denied, Limited), Limit: LimitAttributes},
 	{Name: "git hooks removed", Line: "rm -rf .git/hooks", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "git's configuration", Line: "git config core.fsmonitor {tool}", Proof: changes("{ws}/.git/config")},
 	{Name: "git's configuration renamed over", Line: "cp .git/config c; echo '[core] pager = {tool}' >>c; mv c .git/config", Proof: changes("{ws}/.git/config")},

@@ -20,7 +20,7 @@ var unixSockets = Family{"Unix sockets", []Attack{
 	{Name: "SCM_RIGHTS from a socket", Line: "./sock recvfd {fdsock}", Proof: secretOut},
 	{Name: "SCM_RIGHTS from an abstract name", Line: "./sock recvfd @{abstract}-fd", Proof: secretOut},
 	{Name: "SCM_RIGHTS from an accomplice who comes in", Line: "./sock handed in.sock", Proof: secretOut, Then: "hand in",
-		Expect: both(Limited), Limit: LimitAccomplice},
+		Expect: tiers(Limited, Denied), Limit: LimitAccomplice},
 }}
 
 var races = Family{"Notify races", append(with(noTool,
@@ -70,7 +70,7 @@ var memory = Family{"Memory", with(noTool,
 	Attack{Name: "mprotect of a dirty private mapping", Line: "./memory dirty {code}", Proof: codeRan},
 	Attack{Name: "executable memfd mapping", Line: "./memory memfd {code}", Proof: codeRan},
 	Attack{Name: "anonymous memory", Line: "./memory anonymous {code}", Proof: codeRan, Expect: both(Limited), Limit: LimitAnonymous},
-	Attack{Name: "System V shared memory", Line: "./memory sysv {code}", Proof: codeRan, Expect: both(Limited), Limit: LimitAnonymous},
+	Attack{Name: "System V shared memory", Line: "./memory sysv {code}", Proof: codeRan, Expect: tiers(Limited, Denied), Limit: LimitAnonymous},
 	Attack{Name: "/dev/zero", Line: "./memory zero {code}", Proof: codeRan},
 	Attack{Name: "/proc/self/mem", Line: "./memory selfmem {code}", Proof: codeRan},
 )}
