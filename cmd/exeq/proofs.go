@@ -118,7 +118,7 @@ func trust(ctx context.Context, c *call) int {
 		return status
 	}
 	defer in.Close()
-	t, err := standalone.TrustOf(in.Dir)
+	t, err := in.Trust(ctx)
 	if err != nil {
 		return c.fail(err)
 	}

@@ -44,6 +44,28 @@ func TrustOf(dir string) (*proof.Trust, error) {
 	return t, nil
 }
 
+// Trust is TrustOf with what the log tells of the keys: since when they are
+// good, and which were retired or are compromised.
+func (in *Installation) Trust(ctx context.Context) (*proof.Trust, error) {
+	t, err := TrustOf(in.Dir)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := in.Store.Foundations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range kept {
+		if s.Leaf.Kind != exeq.KindKey || s.Index < 0 {
+			continue // what is not in the log yet bounds nothing
+		}
+		if err := t.Learn(&s.Leaf, s.Index); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
 // WitnessFile, in the state directory, is an optional C2SP witness policy.
 const WitnessFile = record.WitnessPolicy
 
