@@ -73,6 +73,12 @@ func run(base unsafe.Pointer, at uintptr, role uintptr) (uintptr, failure) {
 		var errno syscall.Errno
 		if op.Nr == stepFork {
 			r, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, op.Args[0], unsafe.Sizeof(cloneArgs{}), 0, 0, 0, 0)
+			if errno == unix.ENOSYS {
+				// A container's filter. clone has no CLONE_CLEAR_SIGHAND, which
+				// execve makes up for.
+				flags := (*cloneArgs)(unsafe.Add(base, op.Args[0]-uintptr(base))).Flags
+				r, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(flags&^unix.CLONE_CLEAR_SIGHAND)|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+			}
 			if r == 0 && errno == 0 {
 				at, role = op.Args[1], op.Args[2]
 				continue
