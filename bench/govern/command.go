@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/exeq/exeq/bench/measure"
@@ -15,6 +16,9 @@ import (
 func (b *bench) plain(argv ...string) *exec.Cmd {
 	c := exec.Command(argv[0], argv[1:]...)
 	c.Dir = b.workspace
+	// A session of its own, as exeq gives to what it governs: the scheduler
+	// shares a busy machine out by sessions.
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// Both sides get the same environment, apart from what exeq scrubs.
 	c.Env = append(os.Environ(), "GOTOOLCHAIN=local", "GOFLAGS=-buildvcs=false", "GOPROXY=off", "GIT_CONFIG_NOSYSTEM=1")
 	return c

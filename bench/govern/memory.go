@@ -22,7 +22,6 @@ func (b *bench) memory() error {
 	processes := 0
 	for range b.rounds(5) {
 		c := b.governed("sleep", "60")
-		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		if err := c.Start(); err != nil {
 			return err
 		}
