@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/proof"
 )
@@ -168,8 +172,23 @@ func drain(ctx context.Context, c *call) int {
 		return status
 	}
 	defer in.Close()
+	ctx, cancel := context.WithTimeout(ctx, drainAtMost)
+	defer cancel()
+	go func() {
+		// A state that was removed meanwhile has nothing to drain into.
+		defer cancel()
+		for ctx.Err() == nil {
+			if _, err := os.Stat(in.PolicyPath()); errors.Is(err, fs.ErrNotExist) {
+				return
+			}
+			time.Sleep(exeq.DefaultTick)
+		}
+	}()
 	if err := in.Store.Drain(ctx); err != nil {
 		return c.fail(err)
 	}
 	return 0
 }
+
+// drainAtMost bounds a drainer; what it leaves the next start drains.
+const drainAtMost = 5 * time.Minute
