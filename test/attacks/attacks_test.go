@@ -249,9 +249,11 @@ func firstID(b []byte) string {
 
 // TestLimits: a limit that a row names stands in the one list, for that tier.
 func TestLimits(t *testing.T) {
-	list := map[string][]exeq.Tier{}
-	for _, l := range probe.Limits() {
-		list[l.ID] = l.Tiers
+	list := limitTiers()
+	for _, o := range OrdinaryWork {
+		if o.Limit != "" && list[o.Limit] == nil {
+			t.Errorf("%s: %q is no limit of enforce/probe", o.Name, o.Limit)
+		}
 	}
 	for _, f := range Families {
 		for _, a := range f.Attacks {
@@ -262,6 +264,15 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// limitTiers gives the tiers of each honest limit.
+func limitTiers() map[string][]exeq.Tier {
+	list := map[string][]exeq.Tier{}
+	for _, l := range probe.Limits() {
+		list[l.ID] = l.Tiers
+	}
+	return list
 }
 
 // TestTable checks the table itself.

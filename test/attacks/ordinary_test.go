@@ -3,6 +3,7 @@ package attacks
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,7 +40,10 @@ func TestOrdinary(t *testing.T) {
 func work(t *testing.T, o Ordinary, uid int, tier exeq.Tier) {
 	s := workScene(t, o, uid)
 	r := s.run(Attack{}, s.governed(Attack{}, tier, []string{"bash", "-c", o.Line}), nil)
-	if !works(o, r) {
+	switch blocked := slices.Contains(limitTiers()[o.Limit], tier); {
+	case blocked && works(o, r):
+		t.Errorf("it works, and the list of limits says that %q blocks it: say so there", o.Limit)
+	case !blocked && !works(o, r):
 		t.Errorf("blocked (exit %d)\nstdout: %s\nstderr: %s", r.code, clean(r.out), clean(r.err))
 	}
 }
