@@ -101,6 +101,9 @@ func (f *Facts) landlock() {
 	f.add(Landlock, err, "refused an open, ABI "+itoa(abi), "needs Linux 6.2 or later with landlock among the lsm= modules")
 }
 
+// nestedABI is the Landlock ABI that scopes signals (Linux 6.12).
+const nestedABI = 6
+
 // BestTier is the strongest tier that the facts carry and, for each stronger
 // one, the reason why not. The tiers of the node daemon (kernel, kernel-lite)
 // are not this process's to offer.
@@ -122,7 +125,11 @@ func BestTier(f Facts) (exeq.Tier, []string) {
 		return exeq.TierRootless, why
 	}
 	why = append(why, "rootless: "+m)
-	if m = missing(Landlock, Notify); m == "" {
+	m = missing(Landlock, Notify)
+	if m == "" && f.LandlockABI < nestedABI {
+		m = "landlock: ABI " + itoa(f.LandlockABI) + " cannot keep signals inside"
+	}
+	if m == "" {
 		return exeq.TierNested, why
 	}
 	return exeq.TierNone, append(why, "nested: "+m)
