@@ -47,33 +47,6 @@ type nested struct {
 	net           *gatedListener
 }
 
-// choose prepares the tier that is wanted, or the strongest that works.
-func choose(o Options, who identity) (*Enforcer, error) {
-	switch o.Tier {
-	case exeq.TierNone, exeq.TierRootless:
-		e, err := prepareRootless(o, who)
-		if err == nil {
-			e.tier = exeq.TierRootless
-		}
-		if err == nil || o.Tier == exeq.TierRootless {
-			return e, err
-		}
-		o.Logger.Info("tier rootless is not to be had", "error", err)
-		e, nerr := prepareNested(o, who)
-		if nerr != nil {
-			return nil, fmt.Errorf("%w; %w: nested: %w", err, exeq.ErrEnforce, nerr)
-		}
-		return e, nil
-	case exeq.TierNested:
-		e, err := prepareNested(o, who)
-		if err != nil {
-			return nil, fmt.Errorf("%w: nested: %w", exeq.ErrEnforce, err)
-		}
-		return e, nil
-	}
-	return nil, fmt.Errorf("%w: tier %s is not this program's to offer", exeq.ErrEnforce, o.Tier)
-}
-
 // nestedABI is the Landlock ABI that scopes signals.
 const nestedABI = 6
 

@@ -51,7 +51,7 @@ func TestNestedAsRootless(t *testing.T) {
 		"LeaseLapses": TestLeaseLapses, "RenewalsKeepItAlive": TestRenewalsKeepItAlive,
 		"SupervisorKilled": TestSupervisorKilled, "SupervisorStopped": TestSupervisorStopped,
 		"SignalsAreForwarded": TestSignalsAreForwarded, "Quotas": TestQuotas,
-		"FailedLaunchLeavesNothing": TestFailedLaunchLeavesNothing, "RootBecomesTheOwner": TestRootBecomesTheOwner, "RebuildWhileRunning": TestRebuildWhileRunning,
+		"FailedLaunchLeavesNothing": TestFailedLaunchLeavesNothing, "RootBecomesTheOwner": TestRootBecomesTheOwner, "JobControl": TestJobControl, "RebuildWhileRunning": TestRebuildWhileRunning,
 	} {
 		t.Run(name, test)
 	}
@@ -246,5 +246,30 @@ func TestNestedEvidence(t *testing.T) {
 	}
 	if err := r.Resume(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The trial that a doubtful machine is put to passes on this one.
+func TestTryMounts(t *testing.T) {
+	if os.Getenv(likeDocker) != "" {
+		t.Skip("a container")
+	}
+	if err := tryMounts(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A loader of one's own could be rewritten behind the decision on it.
+func TestNestedOwnLoader(t *testing.T) {
+	inNested(t)
+	b := newBox(t)
+	loader := b.copy("/lib64/ld-linux-x86-64.so.2", "loader")
+	b.write("a.c", "int main(void) { return 0; }\n", 0o644)
+	if out, err := exec.Command("gcc", "-Wl,--dynamic-linker="+loader, "-o", b.path("prog"), b.path("a.c")).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	b.attack("exec", b.path("prog"))
+	if !strings.Contains(b.msgs.String(), "its loader") {
+		t.Errorf("messages %q", b.msgs.String())
 	}
 }
