@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -253,5 +252,3 @@ func traceable(pid int) error {
 	}
 	return nil
 }
-
-var _ = unsafe.Pointer(nil)
