@@ -43,6 +43,12 @@ func (g *testGate) Seen(a exeq.Activity, _ bool) {
 	g.seen = append(g.seen, a)
 }
 
+func (g *testGate) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.asks = nil
+}
+
 func (g *testGate) asked(action, suffix string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -27,7 +27,7 @@ func TestLabelledReads(t *testing.T) {
 	slices.SortFunc(b.rights.Cells, func(a, b exeq.Cell) int { return strings.Compare(a.Path, b.Path) })
 	read := func(want string, asked int, script string) {
 		t.Helper()
-		b.gate.asks = nil
+		b.gate.forget()
 		code, out := b.run("sh", "-c", script)
 		if out != want || (want != "" && code != 0) {
 			t.Errorf("%s: exit %d, %q, want %q", script, code, out, want)
@@ -52,7 +52,7 @@ func TestLabelledReads(t *testing.T) {
 		"ln pii/top.csv copy && cat copy", "mv pii other && cat other/top.csv", "mv pii/top.csv x && cat x",
 		"echo changed > pii/top.csv", "rm pii/top.csv", "ln one.txt two && cat two",
 	} {
-		b.gate.asks = nil
+		b.gate.forget()
 		if code, out := b.run("sh", "-c", script); code == 0 || strings.Contains(out, "bob") || strings.Contains(out, "carol") {
 			t.Errorf("%s: exit %d, %q", script, code, out)
 		}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -103,7 +104,8 @@ type notifier struct {
 
 	canary  programs.Identity
 	run     *exeq.Resource // while the permit's own program is admitted
-	idle    atomic.Int64   // workers that wait
+	workers sync.WaitGroup
+	idle    atomic.Int64 // workers that wait
 	execs   atomic.Int64
 	denials atomic.Int64
 	said    sync.Map // messages that were given
@@ -160,6 +162,7 @@ func (n *notifier) next() (*notification, error) {
 // by itself, without handing over to another thread; whoever takes the last
 // idle place up starts another worker, so that a slow ruling delays nobody.
 func (n *notifier) serve() {
+	defer n.workers.Done()
 	n.idle.Add(1)
 	for {
 		q, err := n.next()
@@ -173,7 +176,7 @@ func (n *notifier) serve() {
 			continue
 		}
 		if n.idle.Add(-1) == 0 {
-			go n.serve()
+			n.work()
 		}
 		n.handle(q)
 		if n.idle.Add(1) > maxIdle {
@@ -186,11 +189,29 @@ func (n *notifier) serve() {
 // maxIdle is how many workers wait for notifications at most.
 const maxIdle = 2
 
-// stop ends what still waits for a ruling.
+// work starts a worker.
+func (n *notifier) work() {
+	n.workers.Add(1)
+	go n.serve()
+}
+
+// stop ends what still waits for a ruling and returns when no worker is left
+// that could use a descriptor of ours. Kernels before 6.6 do not tell a worker
+// that nobody can notify it any more: there it, and the listener, remain.
 func (n *notifier) stop() {
 	n.cancel()
-	if n.fd >= 0 {
-		unix.Close(n.fd)
+	done := make(chan struct{})
+	go func() {
+		n.workers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		if n.fd >= 0 {
+			unix.Close(n.fd)
+		}
+	case <-time.After(time.Second):
+		n.log.Warn("a ruling or a wait outlives the execution")
 	}
 }
 

@@ -80,6 +80,7 @@ func (s *launching) enter(r *running) error {
 		switch ev.kind {
 		case eventExecutable:
 			r.binds.exec = ev.fds[0]
+			s.onUndo(func() { unix.Close(r.binds.exec) })
 		case eventLabelled:
 			if r.notify.labels == nil {
 				r.notify.labels = &labels{}
@@ -90,6 +91,7 @@ func (s *launching) enter(r *running) error {
 			}
 		case eventDiag:
 			r.notify.sockets.diag = ev.fds[0]
+			s.onUndo(func() { unix.Close(r.notify.sockets.diag) })
 		case spawn.EventReady:
 			if err := s.equip(r); err != nil {
 				return err
@@ -159,9 +161,9 @@ func (s *launching) equip(r *running) error {
 
 // start begins to watch, once the command is released.
 func (r *running) start() {
-	go r.notify.serve()
+	r.startTerminal() // before watch, which may be at its end at once
+	r.notify.work()
 	go r.watch()
-	r.startTerminal()
 	if r.launch.Egress != nil {
 		go r.launch.Egress(r.egress)
 	} else {
