@@ -27,7 +27,7 @@ const (
 	stampLimit = 1000
 	// checkLimit bounds the store that is checked whole when it is opened;
 	// of a larger one, structure and newest leaves are, and Fsck is due.
-	checkLimit = 16 << 20
+	checkLimit = 8 << 20
 )
 
 // fileStamp changes when a file's content does, in place or by replacement.
