@@ -154,6 +154,9 @@ func TestEndpointsExact(t *testing.T) {
 		{"none", `@id("r") permit(principal, action == Exeq::Action::"read", resource);`, nil},
 		{"any", `@id("c") permit(principal, action == Exeq::Action::"connect", resource);`, []exeq.Endpoint{{Host: "*"}}},
 		{"group", `@id("c") permit(principal, action in Exeq::Action::"activity", resource);`, []exeq.Endpoint{{Host: "*"}}},
+		{"exact beside any", `@id("c") permit(principal, action == Exeq::Action::"connect", resource);
+@id("d") permit(principal, action == Exeq::Action::"connect", resource == Exeq::Endpoint::"127.0.0.1:8080");`,
+			[]exeq.Endpoint{{Host: "*"}, {Host: "127.0.0.1", Port: 8080}}},
 		{"port", `@id("c") permit(principal, action == Exeq::Action::"connect", resource in Exeq::Domain::"example.com") when { resource.port == 443 };`,
 			[]exeq.Endpoint{{Host: ".example.com", Port: 443}}},
 		{"exact", `@id("c") permit(principal, action == Exeq::Action::"connect", resource == Exeq::Endpoint::"[::1]:8080");`, []exeq.Endpoint{{Host: "::1", Port: 8080}}},

@@ -200,13 +200,16 @@ func (q *query) takenAway(e exeq.Endpoint) bool {
 	return false
 }
 
-// minimal sorts, and drops each entry that another covers.
+// minimal sorts, and drops each range that another covers. An exact host and
+// port stays beside a range: the proxy opens loopback and its like to what was
+// named exactly, never to a range.
 func minimal(es []exeq.Endpoint) []exeq.Endpoint {
 	slices.SortFunc(es, func(a, b exeq.Endpoint) int { return cmp.Or(strings.Compare(a.Host, b.Host), a.Port-b.Port) })
 	es = slices.Compact(es)
 	var out []exeq.Endpoint
 	for i, e := range es {
-		covered := slices.ContainsFunc(es, func(o exeq.Endpoint) bool {
+		exact := e.Port != 0 && e.Host != "*" && !strings.HasPrefix(e.Host, ".")
+		covered := !exact && slices.ContainsFunc(es, func(o exeq.Endpoint) bool {
 			return o != e && (o.Port == 0 || o.Port == e.Port) && coversHost(o.Host, e.Host)
 		})
 		if !covered {
