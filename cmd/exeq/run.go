@@ -104,6 +104,10 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		return nil, err
 	}
 	defer inst.Close()
+	// A run longer than the log may lag has its leaves drained meanwhile.
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go inst.Store.WhenBehind(watching, inst.LeaveDrainer)
 
 	launch := &exeq.Launch{
 		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
