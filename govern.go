@@ -26,9 +26,7 @@ type Governor struct {
 	Revocations func(ctx context.Context, id string) <-chan Revocation
 	// Within narrows compiled rights (a nested run lies within its parent);
 	// nil leaves them as they are.
-	Within func(*Rights) *Rights
-	// Say passes one line to the person at the terminal.
-	Say         func(line string)
+	Within      func(*Rights) *Rights
 	Log         *slog.Logger
 	Tick, Lease time.Duration
 }

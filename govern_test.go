@@ -1,6 +1,7 @@
 package exeq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -35,7 +36,8 @@ type rig struct {
 	ticked  chan struct{}
 	killed  string
 	ask     []Activity // what the workload does before it exits by itself
-	stay    bool       // the workload runs until it is killed
+	tick    time.Duration
+	stay    bool // the workload runs until it is killed
 	rulings []Ruling
 }
 
@@ -177,7 +179,7 @@ func (r *rig) run(t *testing.T) (*Outcome, error) {
 	g := &Governor{Policies: r, Issuer: r, Recorder: r, Admitter: r, Enforcer: enforcer{r}, Appraiser: r, IssuerKey: r, NodeKey: r,
 		Actor:       func(Entity) string { return "a" },
 		Revocations: func(context.Context, string) <-chan Revocation { return r.revoke },
-		Log:         slog.New(slog.DiscardHandler), Tick: 5 * time.Millisecond, Lease: time.Second}
+		Log:         slog.New(slog.DiscardHandler), Tick: cmp.Or(r.tick, 5*time.Millisecond), Lease: time.Second}
 	req := &Request{Subject: Entity{"Agent", "a"}, Action: ActionRun, Resource: Resource{"Program", "/bin/x", LeafHash(nil)},
 		Context: Context{Workspace: "/w", Home: "/h", Tmp: "/t"}}
 	return g.Run(t.Context(), &Launch{Request: req}, Inputs{Tier: TierRootless}, "")
@@ -227,6 +229,7 @@ func TestNothingRuns(t *testing.T) {
 
 func TestOrderOfAGoodRun(t *testing.T) {
 	r := newRig()
+	r.tick = time.Hour // a tick that fell into it would be on record too
 	out, err := r.run(t)
 	if err != nil || out.State != Sealed || out.Code != "exited" {
 		t.Fatalf("%+v, %v", out, err)

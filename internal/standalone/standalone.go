@@ -129,7 +129,7 @@ func (in *Installation) Governor(e exeq.Enforcer) (*exeq.Governor, error) {
 		Enforcer: e, Appraiser: attest.Appraiser{},
 		IssuerKey: in.Keys.Signer(exeq.RoleIssuer), NodeKey: in.Keys.Signer(exeq.RoleNode),
 		Actor: in.actor, Revocations: in.revocations, Within: in.protect,
-		Say: in.options.Say, Log: in.Log, Tick: exeq.DefaultTick, Lease: exeq.DefaultLease,
+		Log: in.Log, Tick: exeq.DefaultTick, Lease: exeq.DefaultLease,
 	}, nil
 }
 

@@ -148,11 +148,16 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
-// TestBuildsElsewhere: everything but enforcement works on other systems;
-// there run refuses and says why.
+// TestBuildsElsewhere: everything but enforcement works on macOS; there run
+// refuses and says why. On Windows the record does not build, since Tessera's
+// POSIX log does not, and so neither does the command: what decides and what
+// verifies does.
 func TestBuildsElsewhere(t *testing.T) {
-	for _, goos := range []string{"darwin", "windows"} {
-		cmd := exec.Command("go", "vet", "./cmd/exeq")
+	for goos, packages := range map[string][]string{
+		"darwin":  {"./cmd/exeq"},
+		"windows": {".", "./policy", "./permit", "./attest", "./proof/..."},
+	} {
+		cmd := exec.Command("go", append([]string{"vet"}, packages...)...)
 		cmd.Dir = "../.."
 		cmd.Env = append(cmd.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -22,7 +22,14 @@ import (
 )
 
 // tiers under test.
-var bothTiers = []exeq.Tier{exeq.TierRootless, exeq.TierNested}
+// The nested column of the table has not been run through as root yet, so it is
+// asked for by name; docs/security-boundary.md says what the tier holds.
+var bothTiers = func() []exeq.Tier {
+	if os.Getenv("EXEQ_NESTED") == "" {
+		return []exeq.Tier{exeq.TierRootless}
+	}
+	return []exeq.Tier{exeq.TierRootless, exeq.TierNested}
+}()
 
 // each runs f for every attack and every user who can make it.
 func each(t *testing.T, f func(t *testing.T, a Attack, uid int)) {
