@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/transparency-dev/tessera"
-	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
 	"k8s.io/klog/v2"
 
@@ -48,7 +46,7 @@ func (l *openLog) start(context.Context) error {
 	quietTessera(l.s.c.Log)
 	run, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
-	driver, err := posix.New(run, posix.Config{Path: l.s.log.dir, HTTPClient: &http.Client{Timeout: witnessTimeout}})
+	driver, err := newDriver(run, l.s.log.dir)
 	if err != nil {
 		return recordErr("open log", err)
 	}

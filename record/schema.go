@@ -12,11 +12,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"modernc.org/sqlite"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 const schemaVersion = 1
@@ -162,18 +162,18 @@ func (s *Store) open(ctx context.Context) error {
 // a new one. It need not survive a crash of the machine, which changes the
 // boot id.
 func (s *Store) takeLock() (session string, alone bool, err error) {
-	s.lock, err = os.OpenFile(filepath.Join(s.c.Dir, "store.lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	s.lock, err = os.OpenFile(filepath.Join(s.c.Dir, "store.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", false, recordErr("store.lock", err)
 	}
-	if flock(s.lock, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+	if osfile.Lock(s.lock, osfile.Try) == nil {
 		session = newID()
 		if _, err := s.lock.WriteAt([]byte(session), 0); err != nil {
 			return "", false, recordErr("store.lock", err)
 		}
-		return session, true, recordErr("store.lock", flock(s.lock, syscall.LOCK_SH))
+		return session, true, recordErr("store.lock", osfile.Lock(s.lock, osfile.Shared))
 	}
-	if err := flock(s.lock, syscall.LOCK_SH); err != nil {
+	if err := osfile.Lock(s.lock, osfile.Shared); err != nil {
 		return "", false, recordErr("store.lock", err)
 	}
 	b := make([]byte, 33)

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 // How the outbox is drained.
@@ -267,12 +267,12 @@ func (s *Store) openLog(ctx context.Context) (l *openLog, err error) {
 			err = errors.Join(err, l.close())
 		}
 	}()
-	l.lock, err = os.OpenFile(filepath.Join(dir, ".sequencer.lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	l.lock, err = os.OpenFile(filepath.Join(dir, ".sequencer.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return l, recordErr("log directory", err)
 	}
-	if err := flock(l.lock, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+	if err := osfile.Lock(l.lock, osfile.Try); err != nil {
+		if errors.Is(err, osfile.ErrHeld) {
 			return l, errBusy
 		}
 		return l, recordErr("lock the log", err)

@@ -10,7 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 // A store that its last user closed leaves a stamp of its files behind. When
@@ -90,7 +91,7 @@ func (s *Store) clean() bool {
 // else has the store open. It need not be durable: without it the next user
 // checks.
 func (s *Store) leaveStamp() {
-	if flock(s.lock, syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	if osfile.Lock(s.lock, osfile.Try) != nil {
 		return
 	}
 	if now := s.stampOf(); now != "" {

@@ -15,11 +15,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 const maxKeyFile = 4 << 10
@@ -139,7 +139,7 @@ func readLimited(path string) ([]byte, error) {
 // readPrivate refuses a key that others could read or write; it judges the
 // open file.
 func readPrivate(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|osfile.NoFollow, 0)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
@@ -186,7 +186,7 @@ func create(state string) error {
 		return fmt.Errorf("keyring: %w", err)
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+	if err := osfile.Lock(lock, osfile.Exclusive); err != nil {
 		return fmt.Errorf("keyring: lock %s: %w", state, err)
 	}
 	if _, err := os.Lstat(dirOf(state)); err == nil {
@@ -236,7 +236,7 @@ func writeFile(dir, name string, b []byte) error {
 		mode = 0o644
 	}
 	tmp := filepath.Join(dir, name+".tmp")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, mode)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|osfile.NoFollow, mode)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}

@@ -13,11 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 // Rotate replaces the key of a role and gives the new ring; event says what
@@ -43,7 +43,7 @@ func Rotate(state, role, event string, record func(exeq.Entry) error) (*Ring, er
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+	if err := osfile.Lock(lock, osfile.Exclusive); err != nil {
 		return nil, fmt.Errorf("keyring: lock %s: %w", state, err)
 	}
 	r, err := Open(state)

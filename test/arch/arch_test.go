@@ -148,16 +148,12 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
-// TestBuildsElsewhere: everything but enforcement works on macOS; there run
-// refuses and says why. On Windows the record does not build, since Tessera's
-// POSIX log does not, and so neither does the command: what decides and what
-// verifies does.
+// TestBuildsElsewhere: everything but enforcement builds elsewhere, and run
+// refuses there and says why. A state directory needs a Unix, so on Windows the
+// command decides, checks and verifies.
 func TestBuildsElsewhere(t *testing.T) {
-	for goos, packages := range map[string][]string{
-		"darwin":  {"./cmd/exeq"},
-		"windows": {".", "./policy", "./permit", "./attest", "./proof/..."},
-	} {
-		cmd := exec.Command("go", append([]string{"vet"}, packages...)...)
+	for _, goos := range []string{"darwin", "windows"} {
+		cmd := exec.Command("go", "vet", ".", "./cmd/exeq", "./policy", "./permit", "./attest", "./adapter/...", "./proof/...")
 		cmd.Dir = "../.."
 		cmd.Env = append(cmd.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
