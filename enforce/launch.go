@@ -123,15 +123,9 @@ func (s *launching) run() (*running, error) {
 // the canary and what covers masked paths.
 func (s *launching) prepareRights() error {
 	l := s.launch
-	if err := os.MkdirAll(l.Scratch, 0o700); err != nil {
+	if err := s.makeScratch(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(l.Scratch, "execution-")
-	if err != nil {
-		return err
-	}
-	s.dir = dir
-	s.onUndo(func() { removeAll(dir) })
 	for _, h := range append([]string{l.Scratch}, l.Hidden...) {
 		real, err := filepath.EvalSymlinks(h)
 		if err != nil {

@@ -129,15 +129,9 @@ func (s *launching) runNested() (*running, error) {
 // nestedRights turns the rights into a ruleset. What is hidden has no rights.
 func (s *launching) nestedRights(n *nested) error {
 	l := s.launch
-	if err := os.MkdirAll(l.Scratch, 0o700); err != nil {
+	if err := s.makeScratch(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(l.Scratch, "execution-")
-	if err != nil {
-		return err
-	}
-	s.dir = dir
-	s.onUndo(func() { removeAll(dir) })
 	if err := os.WriteFile(s.canaryPath(), canaryProgram(), 0o755); err != nil {
 		return err
 	}
