@@ -61,9 +61,11 @@ func (r *running) startTerminal() {
 
 // forward passes a signal on as it would be without us: one of the terminal's
 // keys to the group, any other to the process. The keys reach us when a shell
-// brought us to the front without a word (fg of a job that ran on).
+// brought us to the front without a word (fg of a job that ran on), and still
+// do when the terminal was passed on between the key and our hearing of it.
 func (r *running) forward(s unix.Signal) {
-	if (s == unix.SIGINT || s == unix.SIGQUIT || s == unix.SIGTSTP) && r.passTerminal(unix.Getpgrp(), r.command) {
+	key := s == unix.SIGINT || s == unix.SIGQUIT || s == unix.SIGTSTP
+	if key && (r.passTerminal(unix.Getpgrp(), r.command) || r.passTerminal(r.command, r.command)) {
 		unix.Kill(-r.command, s)
 		return
 	}
