@@ -44,6 +44,7 @@ func commands() []command {
 		{"learn", "[flags] -- COMMAND [ARG…]", "write the policy that a command needs", learn},
 		{"doctor", "[flags]", "say what this machine can enforce", doctor},
 		{"init", "[flags]", "create keys, log and starter policy", initialise},
+		{"keys", "[rotate ROLE] [flags]", "list the installation's keys, or replace one", listKeys},
 		{"trust", "export [flags]", "write the trust file of this installation", trust},
 		{"drain", "", "", drain}, // left behind by run; not for people
 	}

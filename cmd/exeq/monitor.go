@@ -61,7 +61,7 @@ func monitorLog(ctx context.Context, c *call) int {
 func (c *call) monitorConfig(ctx context.Context, at, trustFile, state, seen string) (monitor.Config, error) {
 	var config monitor.Config
 	var err error
-	if config.Trust, err = c.trustFor(trustFile, state); err != nil {
+	if config.Trust, err = c.trustFor(ctx, trustFile, state); err != nil {
 		return config, err
 	}
 	if seen != "" {

@@ -15,7 +15,7 @@ import (
 	"github.com/exeq/exeq/proof"
 )
 
-func verify(_ context.Context, c *call) int {
+func verify(ctx context.Context, c *call) int {
 	var trustFile, state string
 	var asJSON bool
 	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
@@ -33,7 +33,7 @@ func verify(_ context.Context, c *call) int {
 		fmt.Fprintf(c.stderr, "exeq verify: cannot tell: %s\n", err)
 		return exitUsage
 	}
-	trust, err := c.trustFor(trustFile, state)
+	trust, err := c.trustFor(ctx, trustFile, state)
 	if err != nil {
 		return cannotTell(err)
 	}
@@ -62,7 +62,7 @@ func verify(_ context.Context, c *call) int {
 }
 
 // trustFor reads a trust file, or asks the local installation.
-func (c *call) trustFor(file, state string) (*proof.Trust, error) {
+func (c *call) trustFor(ctx context.Context, file, state string) (*proof.Trust, error) {
 	if file != "" {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -70,15 +70,12 @@ func (c *call) trustFor(file, state string) (*proof.Trust, error) {
 		}
 		return proof.ParseTrust(b)
 	}
-	dir, err := stateDir(state)
-	if err != nil {
-		return nil, err
-	}
-	t, err := standalone.TrustOf(dir)
+	in, err := c.open(ctx, state)
 	if err != nil {
 		return nil, fmt.Errorf("no trust: name a trust file with --trust (exeq trust export writes one where the execution ran): %w", err)
 	}
-	return t, nil
+	defer in.Close()
+	return in.Trust(ctx)
 }
 
 func proofOf(ctx context.Context, c *call) int {

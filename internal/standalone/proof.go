@@ -20,7 +20,8 @@ import (
 	"github.com/exeq/exeq/record"
 )
 
-// TrustOf is what a verifier of the proofs of an installation believes.
+// TrustOf is what a verifier of the proofs of an installation believes whose
+// keys were never changed; see [Installation.Trust].
 func TrustOf(dir string) (*proof.Trust, error) {
 	keys, err := keyring.Open(dir)
 	if err != nil {
@@ -45,25 +46,36 @@ func TrustOf(dir string) (*proof.Trust, error) {
 }
 
 // Trust is TrustOf with what the log tells of the keys: since when they are
-// good, and which were retired or are compromised.
+// good, and which were retired or are compromised. Key leaves that are not in
+// the log yet are drained into it first, since they bound nothing outside.
 func (in *Installation) Trust(ctx context.Context) (*proof.Trust, error) {
 	t, err := TrustOf(in.Dir)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := in.Store.Foundations(ctx)
+	kept, err := in.keyLeaves(ctx)
+	if err == nil && slices.ContainsFunc(kept, func(s record.Stored) bool { return s.Index < 0 }) {
+		if err = in.Store.Drain(ctx); err == nil {
+			kept, err = in.keyLeaves(ctx)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range kept {
-		if s.Leaf.Kind != exeq.KindKey || s.Index < 0 {
-			continue // what is not in the log yet bounds nothing
+		if s.Index < 0 {
+			return nil, fmt.Errorf("key leaf %s is not in the log", s.Leaf.ID)
 		}
 		if err := t.Learn(&s.Leaf, s.Index); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
+}
+
+func (in *Installation) keyLeaves(ctx context.Context) ([]record.Stored, error) {
+	kept, err := in.Store.Foundations(ctx)
+	return slices.DeleteFunc(kept, func(s record.Stored) bool { return s.Leaf.Kind != exeq.KindKey }), err
 }
 
 // WitnessFile, in the state directory, is an optional C2SP witness policy.
