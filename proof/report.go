@@ -161,9 +161,31 @@ func (f *Facts) text(b *strings.Builder) {
 			fmt.Fprintf(b, "%s: %s\n", l[0], plain(l[1]))
 		}
 	}
-	for _, d := range f.Downgrades {
+	for _, d := range gather(f.Downgrades) {
 		fmt.Fprintf(b, "not enforced: %s\n", plain(d))
 	}
+}
+
+// gather joins what is said of several things ("what: why") in the same words.
+func gather(downgrades []string) []string {
+	of := map[string][]string{}
+	var reasons []string
+	for _, d := range downgrades {
+		what, why, said := strings.Cut(d, ": ")
+		if !said {
+			what, why = "", d
+		}
+		if of[why] == nil {
+			reasons = append(reasons, why)
+		}
+		of[why] = append(of[why], what)
+	}
+	for i, why := range reasons {
+		if what := strings.Join(of[why], ", "); what != "" {
+			reasons[i] = what + ": " + why
+		}
+	}
+	return reasons
 }
 
 // plain keeps what a proof says from steering a terminal.
