@@ -177,7 +177,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 		return nil, fmt.Errorf("leaf: %d bytes are over the limit of %d", len(b), MaxLeafBytes)
 	}
 	var l Leaf
-	err := canon.Decode(b, &l, canon.Limits{Bytes: MaxLeafBytes, Depth: 8})
+	exact, err := canon.DecodeCanonical(b, &l, canon.Limits{Bytes: MaxLeafBytes, Depth: 8})
 	if err != nil { // a later version may have members unknown here
 		var head struct {
 			Version int  `json:"v"`
@@ -193,11 +193,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("leaf: %w", err)
 	}
-	again, err := canon.Marshal(&l)
-	if err != nil {
-		return nil, fmt.Errorf("leaf: %w", err)
-	}
-	if string(again) != string(b) {
+	if !exact {
 		return nil, fmt.Errorf("leaf %s: not in canonical form", l.ID)
 	}
 	return &l, nil

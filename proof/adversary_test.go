@@ -348,37 +348,39 @@ func drop(p *proof.Proof, leaf string) {
 
 func TestForgeries(t *testing.T) {
 	for _, f := range forgeries {
-		t.Run(f.name, func(t *testing.T) {
-			w := prooftest.New(t)
-			plan := w.Plan()
-			if f.plan != nil {
-				f.plan(w, plan)
-			}
-			run := w.Seal(plan)
-			if f.record != nil {
-				f.record(w, run)
-			}
-			p := forgeable(w, run)
-			if f.bundle != nil {
-				f.bundle(w, run, p)
-			}
-			tr := w.Trust()
-			if f.trust != nil {
-				f.trust(w, tr)
-			}
-			r, err := proof.Verify(p, tr, proof.Options{Replay: prooftest.Replay})
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := f.verdict
-			if want == "" {
-				want = proof.NotValid
-			}
-			l := r.Line(f.check)
-			if r.Verdict != want || l.Status != f.status || !strings.Contains(l.Detail, f.words) {
-				t.Fatalf("want %s, %q %s (…%s…); got\n%s", want, f.check, f.status, f.words, r.Text())
-			}
-		})
+		t.Run(f.name, f.test)
+	}
+}
+
+func (f forgery) test(t *testing.T) {
+	w := prooftest.New(t)
+	plan := w.Plan()
+	if f.plan != nil {
+		f.plan(w, plan)
+	}
+	run := w.Seal(plan)
+	if f.record != nil {
+		f.record(w, run)
+	}
+	p := forgeable(w, run)
+	if f.bundle != nil {
+		f.bundle(w, run, p)
+	}
+	tr := w.Trust()
+	if f.trust != nil {
+		f.trust(w, tr)
+	}
+	r, err := proof.Verify(p, tr, proof.Options{Replay: prooftest.Replay})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := f.verdict
+	if want == "" {
+		want = proof.NotValid
+	}
+	l := r.Line(f.check)
+	if r.Verdict != want || l.Status != f.status || !strings.Contains(l.Detail, f.words) {
+		t.Fatalf("want %s, %q %s (…%s…); got\n%s", want, f.check, f.status, f.words, r.Text())
 	}
 }
 

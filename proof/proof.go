@@ -53,17 +53,15 @@ func Parse(b []byte) (*Proof, error) {
 		return nil, fmt.Errorf("proof: %d bytes are over the limit of %d", len(b), exeq.MaxProofBytes)
 	}
 	var p Proof
-	if err := canon.Decode(b, &p, canon.Limits{Bytes: exeq.MaxProofBytes, Depth: exeq.MaxDepth}); err != nil {
+	body, line := bytes.CutSuffix(b, []byte("\n"))
+	exact, err := canon.DecodeCanonical(body, &p, canon.Limits{Bytes: exeq.MaxProofBytes, Depth: exeq.MaxDepth})
+	if err != nil {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
 	if p.Version != 1 {
 		return nil, fmt.Errorf("proof: %w: version %d", exeq.ErrCannotTell, p.Version)
 	}
-	again, err := p.Encode()
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(again, b) {
+	if !exact || !line {
 		return nil, fmt.Errorf("proof: not in canonical form")
 	}
 	return &p, nil

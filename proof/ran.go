@@ -124,6 +124,13 @@ func (v *verifier) activities() Line {
 		}
 		seen[id] = true
 	}
+	allowed, errs := make([]map[string]int, len(v.leaves)), make([]error, len(v.leaves))
+	each(len(v.leaves), func(i int) {
+		x := &v.leaves[i]
+		if raw, ok := v.opened[x.ID][fieldEntries]; ok && x.Kind == exeq.KindActivity {
+			allowed[i], errs[i] = checkEntries(x, raw)
+		}
+	})
 	sum, open, closed := map[string]int{}, 0, 0
 	for i := range v.leaves {
 		x := &v.leaves[i]
@@ -131,11 +138,11 @@ func (v *verifier) activities() Line {
 			continue
 		}
 		counts := x.Body.Counts
-		if raw, ok := v.opened[x.ID][fieldEntries]; ok {
-			var err error
-			if counts, err = checkEntries(x, raw); err != nil {
-				return l.is(Failed, err.Error())
+		if _, ok := v.opened[x.ID][fieldEntries]; ok {
+			if errs[i] != nil {
+				return l.is(Failed, errs[i].Error())
 			}
+			counts = allowed[i]
 			open += x.Body.Entries
 		} else {
 			closed += x.Body.Entries
@@ -266,26 +273,21 @@ func (v *verifier) judgedAt() ([]int64, error) {
 	return out, nil
 }
 
-// signatures verifies the leaves but the permit's. Every leaf of the node
-// holds the hash of the one before it, so its last signature is one over all
-// the others' exact bytes: of those only the key is judged. The first fault by
-// sequence is reported.
+// signatures verifies each leaf but the permit's, which the permit that it
+// commits to authenticates. The first fault by sequence is reported.
+//
+// The node's last signature covers the exact bytes of all its leaves through
+// prev, but does not stand for theirs: where an execution is sealed by whoever
+// comes after a crash, those bytes came from a store, which can be written
+// without a key.
 func (v *verifier) signatures(at []int64) error {
-	last := len(v.leaves) - 1
-	for last > 0 && signers[v.leaves[last].Kind] != exeq.RoleNode {
-		last--
-	}
-	for i := range v.leaves {
-		l := v.leaves[i].Leaf
-		if l.Kind == exeq.KindPermit {
-			continue // authenticated by the permit it commits to
+	errs := make([]error, len(v.leaves))
+	each(len(v.leaves), func(i int) {
+		if l := v.leaves[i].Leaf; l.Kind != exeq.KindPermit {
+			errs[i] = v.a.VerifyLeaf(l, at[i])
 		}
-		var err error
-		if i < last && signers[l.Kind] == exeq.RoleNode && l.Key == v.leaves[last].Key {
-			_, err = v.a.key(exeq.RoleNode, l.Key, at[i])
-		} else {
-			err = v.a.VerifyLeaf(l, at[i])
-		}
+	})
+	for i, err := range errs {
 		if err != nil {
 			return fmt.Errorf("leaf %d: %w", i, err)
 		}

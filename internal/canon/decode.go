@@ -27,6 +27,9 @@ type Limits struct {
 // behind the value. Errors name the member, as in "predicate.nonce: …"; beside
 // one, what v points to is zero.
 func Decode(data []byte, v any, lim Limits) error {
+	if fast(data, v, lim) {
+		return nil
+	}
 	err := decode(data, v, lim)
 	if err != nil {
 		reflect.ValueOf(v).Elem().SetZero()

@@ -17,9 +17,10 @@ func verbatim(text []byte) bool {
 	return ok && end == len(text)
 }
 
-// verbatimValue gives the end of the value at i.
+// verbatimValue gives the end of the value at i, in which arrays and objects
+// are nested no deeper than depth.
 func verbatimValue(b []byte, i, depth int) (int, bool) {
-	if i >= len(b) || depth == 0 {
+	if i >= len(b) {
 		return i, false
 	}
 	switch c := b[i]; {
@@ -34,6 +35,8 @@ func verbatimValue(b []byte, i, depth int) (int, bool) {
 		return literal(b, i, "false")
 	case c == 'n':
 		return literal(b, i, "null")
+	case depth == 0:
+		return i, false
 	case c == '[':
 		if i++; i < len(b) && b[i] == ']' {
 			return i + 1, true

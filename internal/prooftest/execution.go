@@ -19,6 +19,8 @@ type Draft struct {
 	Signer  exeq.Signer // nil for a permit
 	// Loose leaves Seq, Prev and Execution as the draft has them.
 	Loose bool
+	// Before happens before the leaf enters the log; nil: nothing does.
+	Before func()
 }
 
 // Plan is an execution before it is recorded. Bend it, then Seal.
@@ -135,7 +137,10 @@ func (w *World) Seal(p *Plan) *Run {
 		r.Entries = append(r.Entries, e)
 	}
 	r.Promise = w.Promises(p.Drafts[0].Leaf.Time, r.Entries[0].Bytes, []byte("a neighbour in the batch"))[0]
-	for _, e := range r.Entries {
+	for i, e := range r.Entries {
+		if before := p.Drafts[i].Before; before != nil {
+			before()
+		}
 		w.Log.Append(e.Bytes)
 	}
 	return r
