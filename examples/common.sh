@@ -2,6 +2,7 @@
 #
 #   $OUT     where policies and proofs are left; default: a temporary directory
 #   $CACHE   where downloads of fixed versions are kept
+#   $EXEQ_CONTROL   set by the tests where $EXEQ is a stand-in that governs nothing
 set -eu
 : "${EXEQ:=exeq}"
 : "${OUT:=$(mktemp -d)}"

@@ -15,6 +15,9 @@ var needs = map[string][]string{
 	"02-git":          {"git"},
 	"03-npm-ci":       {"go", "node", "npm"},
 	"04-coding-agent": {"go", "npm"},
+	"05-data-flow":    {"curl", "python3"},
+	"06-sub-agent":    {},
+	"07-oversight":    {},
 }
 
 // ungoverned stands in for exeq: it runs the command and checks nothing.
@@ -34,7 +37,7 @@ func TestUngoverned(t *testing.T) {
 	if err := os.WriteFile(exeq, []byte(ungoverned), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	each(t, exeq)
+	each(t, exeq, "EXEQ_CONTROL=1")
 }
 
 func TestGoverned(t *testing.T) {
@@ -46,7 +49,7 @@ func TestGoverned(t *testing.T) {
 	each(t, exeq)
 }
 
-func each(t *testing.T, exeq string) {
+func each(t *testing.T, exeq string, more ...string) {
 	scripts, err := filepath.Glob("*/run.sh")
 	if err != nil || len(scripts) != len(needs) {
 		t.Fatalf("%d examples, want %d (%v)", len(scripts), len(needs), err)
@@ -61,6 +64,7 @@ func each(t *testing.T, exeq string) {
 			}
 			c := exec.Command("./" + script)
 			c.Env = append(os.Environ(), "EXEQ="+exeq, "OUT="+t.TempDir(), "EXEQ_STATE=")
+			c.Env = append(c.Env, more...)
 			out, err := c.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
