@@ -37,7 +37,7 @@ func commands() []command {
 		{"ps", "[flags]", "list executions", ps},
 		{"log", "[flags]", "show the record", logLeaves},
 		{"lineage", "[flags] [ID]", "show what caused what", lineage},
-		{"why", "[flags] ID", "explain a decision", why},
+		{"why", "[flags] ID [read|write|exec|connect WHAT]", "explain a decision", why},
 		{"revoke", "[flags] ID", "end an execution now", revoke},
 		{"monitor", "[flags] [LOG]", "check a whole log", monitorLog},
 		{"policy", "check|test|replay|diff …", "work on policy", policyCommand},

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/exeq/exeq"
-	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 )
 
@@ -42,7 +40,11 @@ func policyCheck(_ context.Context, c *call) int {
 		if err != nil {
 			return c.fail(err)
 		}
-		for _, p := range policy.Check(src) {
+		found := policy.Check(src)
+		if len(found) == 0 && !asJSON {
+			fmt.Fprintf(c.stdout, "%s: no problem found\n", path)
+		}
+		for _, p := range found {
 			if !strings.HasSuffix(path, ".cedar") {
 				p.File = filepath.Join(path, p.File)
 			}
@@ -189,74 +191,5 @@ func policyDiff(ctx context.Context, c *call) int {
 	}
 	printChanges(c, d.Decisions)
 	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change\n", len(history), len(d.Decisions))
-	return 0
-}
-
-// why explains the decision of an execution or denial under the policy set
-// that made it.
-func why(ctx context.Context, c *call) int {
-	in, fs, asJSON, status := c.query(ctx, nil)
-	if in == nil {
-		return status
-	}
-	defer in.Close()
-	if fs.NArg() != 1 {
-		return c.misuse("want one execution")
-	}
-	leaves, err := in.Store.Leaves(ctx, fs.Arg(0))
-	if err == nil && len(leaves) == 0 {
-		err = fmt.Errorf("there is no execution %s; exeq ps --all lists them", fs.Arg(0))
-	}
-	if err != nil {
-		return c.fail(err)
-	}
-	d, err := standalone.DecisionOf(leaves)
-	if err != nil {
-		return c.fail(err)
-	}
-	entries, err := standalone.ActivitiesOf(leaves)
-	if err != nil {
-		return c.fail(err)
-	}
-	denied := standalone.Denied(entries)
-	set, err := in.SetOf(ctx, d.Decision.PolicySet)
-	if err != nil {
-		return c.fail(err)
-	}
-	ex, err := set.Explain(ctx, d.Request, d.Inputs)
-	if ex == nil {
-		return c.fail(err)
-	}
-	if asJSON {
-		printJSON(c.stdout, struct {
-			Request *exeq.Request        `json:"request"`
-			Inputs  *exeq.Inputs         `json:"inputs"`
-			Why     *policy.Explanation  `json:"why"`
-			Denied  []exeq.ActivityEntry `json:"deniedActivities,omitempty"`
-		}{d.Request, d.Inputs, ex, denied})
-		return 0
-	}
-	fmt.Fprintf(c.stdout, "%s  %s\n", d.Decision.Verdict, ex.Reason)
-	fmt.Fprintf(c.stdout, "\nrequest  %s by %s %q\n", d.Request.Action, d.Request.Subject.Type, d.Request.Subject.ID)
-	fmt.Fprintf(c.stdout, "  program    %s\n  sha256     %s\n  command    %s\n  workspace  %s\n  tier       %s\n  policy set %s\n",
-		d.Request.Resource.ID, d.Request.Resource.SHA256, d.Request.Context.Command, d.Request.Context.Workspace, d.Inputs.Tier, d.Decision.PolicySet)
-	for _, r := range ex.Rules {
-		if !r.Determining {
-			continue
-		}
-		fmt.Fprintf(c.stdout, "\ndecided by %s (%s:%d)\n%s\n", r.ID, r.File, r.Line, r.Text)
-	}
-	if len(ex.Changes) > 0 {
-		fmt.Fprintln(c.stdout, "\nwhat would change it")
-		for _, line := range ex.Changes {
-			fmt.Fprintln(c.stdout, "  "+line)
-		}
-	}
-	if len(denied) > 0 {
-		fmt.Fprintln(c.stdout, "\ndenied while it ran")
-		for _, e := range denied {
-			fmt.Fprintf(c.stdout, "  %s %s %s  by %v\n", e.Time, e.Activity.Action, e.Activity.Resource.ID, e.Policies)
-		}
-	}
 	return 0
 }

@@ -184,7 +184,11 @@ func (o *runOptions) tell(c *call, inst *standalone.Installation, out *exeq.Outc
 	if o.proof != "" {
 		where = o.proof
 	}
-	fmt.Fprintf(c.stderr, "exeq: %s sealed; proof: %s\n", out.ID, where)
+	hint := ""
+	if out.Exit.Code != 0 { // what the kernel refuses says nothing by itself
+		hint = fmt.Sprintf("; a file that could not be opened: exeq why %s read PATH", out.ID)
+	}
+	fmt.Fprintf(c.stderr, "exeq: %s sealed; proof: %s%s\n", out.ID, where, hint)
 }
 
 // jsonOutcome is the stable schema of run --json.
