@@ -5,7 +5,6 @@ package enforce
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -106,11 +105,7 @@ func (b *binds) open(f *programs.File, c *programs.Copy) error {
 	if b.who.may(f, unix.R_OK) {
 		mode |= 0o444
 	}
-	st, err := c.File.Stat()
-	if err != nil || uint32(st.Mode().Perm())&mode == mode {
-		return err
-	}
-	return c.File.Chmod(st.Mode().Perm() | os.FileMode(mode))
+	return c.Allow(mode)
 }
 
 // Executable implements approver.
@@ -160,8 +155,8 @@ func (b *binds) Vacate(f *programs.File) error {
 	return nil
 }
 
-// owns reports whether a mount is one of an approved program.
-func (b *binds) owns(id uint64) bool {
+// Owns implements approver.
+func (b *binds) Owns(id uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	_, ok := b.byID[id]

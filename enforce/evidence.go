@@ -374,7 +374,7 @@ func (r *running) mountsNow() (exeq.Digest, error) {
 		if err != nil {
 			return exeq.Digest{}, fmt.Errorf("mount table: %w", err)
 		}
-		if r.binds.owns(id) || f[4] == grave {
+		if r.binds.Owns(id) || f[4] == grave {
 			continue
 		}
 		h.Write([]byte(line))

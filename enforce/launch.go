@@ -283,7 +283,7 @@ func (s *launching) filterOptions() filter.Options {
 		o.Notify |= filter.OpenRead
 	}
 	if s.launch.Observe {
-		o.Notify |= filter.OpenRead | filter.Link | filter.Make
+		o.Notify |= filter.OpenRead | filter.OpenNew | filter.Link | filter.Make
 	}
 	return o
 }

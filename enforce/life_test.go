@@ -360,7 +360,11 @@ func TestRebuildWhileRunning(t *testing.T) {
 	b := newBox(t)
 	b.rights.Cells = append(b.rights.Cells[:0:0], b.rights.Cells...)
 	b.write("a.c", "#include <stdio.h>\n#include <unistd.h>\nint main(int c, char **v) { printf(\"%s\\n\", VERSION); fflush(stdout); if (c > 1) sleep(1000); return 0; }\n", 0o644)
-	b.want(0, "one\none\ntwo\ntwo\nthree\n", "sh", "-ec", `
+	written := ""
+	for _, name := range []string{"link", "d/../prog", "d/link", b.dir + "/prog", "/proc/self/cwd/prog"} {
+		written += "echo " + name + "\n" + name + "\n"
+	}
+	b.want(0, "one\none\ntwo\ntwo\nthree\n"+written, "sh", "-ec", `
 		gcc -DVERSION='"one"' -o prog a.c; ./prog
 		./prog wait & pid=$!
 		while [ "$(readlink /proc/$pid/exe)" != "`+b.dir+`/prog" ]; do :; done
@@ -368,7 +372,13 @@ func TestRebuildWhileRunning(t *testing.T) {
 		gcc -DVERSION='"two"' -o prog a.c; ./prog
 		gcc -DVERSION='"three"' -o next a.c
 		./prog; mv next prog; ./prog
-		kill $pid; rm prog
+		kill $pid
+		# However it is named and opened.
+		ln -s "$PWD/prog" link; mkdir d; ln -s ../prog d/link
+		for name in link d/../prog d/link "$PWD/prog" /proc/self/cwd/prog; do
+			./prog >/dev/null; cat prog >/dev/null; printf '#!/bin/sh\necho %s\n' "$name" >"$name"; cat prog | tail -1; ./prog
+		done
+		rm prog
 	`)
 }
 

@@ -201,10 +201,10 @@ func (s *launching) nestedFilter() filter.Options {
 	}
 	n := s.running.notify.nested
 	if n.writes {
-		o.Notify |= filter.OpenWrite | filter.Remove | filter.Link | filter.Make
+		o.Notify |= filter.OpenWrite | filter.OpenNew | filter.Remove | filter.Link | filter.Make
 	}
 	if n.reads {
-		o.Notify |= filter.OpenRead | filter.OpenWrite
+		o.Notify |= filter.OpenRead | filter.OpenWrite | filter.OpenNew
 	}
 	return o
 }
@@ -364,3 +364,4 @@ func (inPlace) Executable(c *programs.Copy) (int, error) {
 
 func (inPlace) Vacate(*programs.File) error { return nil }
 func (inPlace) Occupied() bool              { return false }
+func (inPlace) Owns(uint64) bool            { return false }

@@ -38,8 +38,10 @@ type approver interface {
 	// Vacate gives the place back to the file that was there before, so that
 	// it can be written, renamed or removed. It does nothing elsewhere.
 	Vacate(f *programs.File) error
-	// Occupied says whether Vacate could have anything to do.
+	// Occupied says whether Vacate could have anything to do, Owns whether it
+	// could on the mount of that id.
 	Occupied() bool
+	Owns(mount uint64) bool
 }
 
 // notification is struct seccomp_notif.
@@ -408,7 +410,7 @@ func (n *notifier) reload() {
 // readString reads a NUL-terminated string of at most limit bytes.
 func readString(pid int, at uint64, limit int) (string, error) {
 	var out []byte
-	buf := make([]byte, 4096)
+	buf := make([]byte, min(limit, 512)) // most are short
 	for len(out) < limit {
 		// Not across a page: the next one may not be there.
 		size := min(len(buf), limit-len(out), 4096-int(at&4095))

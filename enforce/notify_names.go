@@ -33,7 +33,16 @@ func (n *notifier) clear(q *notification, dirfd int, path uint64, follow program
 	if err != nil {
 		return
 	}
-	f, err := programs.Process{PID: int(q.pid)}.Resolve(dirfd, name, follow)
+	p := programs.Process{PID: int(q.pid)}
+	switch mount, err := p.Mount(dirfd, name, follow); err {
+	case nil:
+		if !n.approver.Owns(mount) {
+			return
+		}
+	case unix.ENOENT, unix.ENOTDIR:
+		return
+	}
+	f, err := p.Resolve(dirfd, name, follow)
 	if err != nil {
 		return
 	}

@@ -65,7 +65,7 @@ func options(v uint64) Options {
 	for i, b := range []*bool{&o.Inet, &o.PrivateNet, &o.Unix, &o.UnixDatagram, &o.MemfdSealed, &o.Ptrace, &o.Openat2, &o.Shared} {
 		*b = v>>(32+i)&1 == 1
 	}
-	if o.Notify&(OpenRead|OpenWrite) != 0 {
+	if o.Notify&(OpenRead|OpenWrite|OpenNew) != 0 {
 		o.Openat2 = false
 	}
 	return o
@@ -311,6 +311,33 @@ func TestOptionsThatContradict(t *testing.T) {
 	for _, o := range []Options{{Arch: "riscv64"}, {Notify: OpenRead, Openat2: true}, {Notify: classEnd}} {
 		if _, err := Assemble(o); err == nil {
 			t.Errorf("%+v assembled", o)
+		}
+	}
+}
+
+// TestNewFilesGoUnasked: an open that can only make a new file is not put to
+// the supervisor with those that may meet what stands there, whatever stands in
+// the upper half of its flags.
+func TestNewFilesGoUnasked(t *testing.T) {
+	for call, at := range map[string]int{"open": 1, "openat": 2} {
+		for flags, want := range map[uint64]Action{
+			unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY:   Allow,
+			unix.O_CREAT | unix.O_EXCL | unix.O_RDWR:     Allow,
+			unix.O_CREAT | unix.O_WRONLY:                 Notify,
+			unix.O_EXCL | unix.O_WRONLY:                  Notify,
+			unix.O_WRONLY | unix.O_TRUNC:                 Notify,
+			unix.O_CREAT<<32 | unix.O_EXCL | unix.O_RDWR: Notify,
+			unix.O_RDONLY: Allow,
+		} {
+			nr, _ := byName(call)
+			d := Data{Number: int32(nr.amd64), Arch: unix.AUDIT_ARCH_X86_64}
+			d.Args[at] = flags
+			if got, err := Evaluate(Options{Arch: "amd64", Notify: OpenWrite}, d); err != nil || got != want {
+				t.Errorf("%s with flags %#x: %v (%v), want %v", call, flags, got, err, want)
+			}
+			if got, err := Evaluate(Options{Arch: "amd64", Notify: OpenNew | OpenWrite}, d); flags != unix.O_RDONLY && (err != nil || got != Notify) {
+				t.Errorf("%s with flags %#x, new files asked: %v (%v)", call, flags, got, err)
+			}
 		}
 	}
 }

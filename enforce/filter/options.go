@@ -25,8 +25,11 @@ const (
 	// noexec. Every just-in-time compiler pays for it.
 	Protect
 	// OpenWrite: open, openat and creat that may write, create or truncate,
-	// and truncate. openat2 answers ENOSYS.
+	// and truncate, but for OpenNew. openat2 answers ENOSYS.
 	OpenWrite
+	// OpenNew: open and openat with O_CREAT and O_EXCL, which make a new file
+	// or fail: they never meet what stands there.
+	OpenNew
 	// OpenRead: every other open and openat. openat2 answers ENOSYS.
 	OpenRead
 	// Remove: unlink, rmdir, rename and their *at forms.
@@ -88,7 +91,7 @@ type Options struct {
 	// Ptrace allows ptrace and process_vm_readv, for debuggers. Landlock
 	// still keeps them inside the execution.
 	Ptrace bool
-	// Openat2 allows openat2; not together with OpenRead or OpenWrite.
+	// Openat2 allows openat2; not together with a notified open.
 	Openat2 bool
 }
 
@@ -120,7 +123,7 @@ func (o Options) validate() error {
 	if o.Notify&^AllClasses != 0 {
 		return fmt.Errorf("filter: unknown notify class %#x", uint(o.Notify&^AllClasses))
 	}
-	if o.Openat2 && o.Notify&(OpenRead|OpenWrite) != 0 {
+	if o.Openat2 && o.Notify&(OpenRead|OpenWrite|OpenNew) != 0 {
 		return fmt.Errorf("filter: openat2 hides its flags and cannot be allowed beside a notified open")
 	}
 	return nil

@@ -197,16 +197,19 @@ func (t *table) memory(o Options) {
 
 func (t *table) files(o Options) {
 	const mayWrite = unix.O_ACCMODE | unix.O_CREAT | unix.O_TRUNC
+	const makesNew = unix.O_CREAT | unix.O_EXCL
 	const whySetUID = "a set-user-ID file would outlive the execution and serve others"
-	write, read := asked(o, OpenWrite), asked(o, OpenRead)
+	write, makeNew, read := asked(o, OpenWrite), asked(o, OpenNew), asked(o, OpenRead)
 
 	// O_TMPFILE may set the mode too, but a file without a name that gets one
 	// by linkat keeps it, so it counts.
 	const makes = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
 	t.add("open", eperm, whySetUID, anyOf(1, makes), anyOf(2, setUID))
+	t.add("open", makeNew, whyAsked, bits(1, makesNew, makesNew))
 	t.add("open", write, whyAsked, anyOf(1, mayWrite))
 	t.add("open", read, whyAsked)
 	t.add("openat", eperm, whySetUID, anyOf(2, makes), anyOf(3, setUID))
+	t.add("openat", makeNew, whyAsked, bits(2, makesNew, makesNew))
 	t.add("openat", write, whyAsked, anyOf(2, mayWrite))
 	t.add("openat", read, whyAsked)
 	t.add("creat", eperm, whySetUID, anyOf(1, setUID))

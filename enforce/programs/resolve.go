@@ -61,6 +61,40 @@ func (p Process) ResolveNew(dirfd int, name string, follow Follow) (f *File, bas
 	return f, base, nil
 }
 
+// Mount gives the id of the mount that Resolve would find the file on, for
+// less, where no symbolic link is on the way; ELOOP or EXDEV: Resolve knows.
+func (p Process) Mount(dirfd int, name string, follow Follow) (uint64, error) {
+	from := "root"
+	switch {
+	case name == "":
+		return 0, unix.ENOENT
+	case name[0] == '/':
+	case dirfd == unix.AT_FDCWD:
+		from = "cwd"
+	default:
+		from = "fd/" + strconv.Itoa(dirfd)
+	}
+	start, err := p.link(from)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(start)
+	root := -1
+	if from == "root" {
+		root = start
+	}
+	fd, err := quick(root, start, name, follow)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, err
+	}
+	return st.Mnt_id, nil
+}
+
 func (p Process) walk(dirfd int, name string, follow Follow, create bool) (*File, string, error) {
 	if len(name) > exeq.MaxPathBytes || strings.IndexByte(name, 0) >= 0 {
 		return nil, "", unix.ENAMETOOLONG

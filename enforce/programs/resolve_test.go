@@ -218,6 +218,12 @@ func (p peer) compare(t *testing.T, q query) {
 	want := p.ask(q)
 	f, err := p.Resolve(q.Dirfd, q.Path, q.Follow)
 	defer f.Close()
+	switch mount, merr := p.Mount(q.Dirfd, q.Path, q.Follow); {
+	case merr == nil && (err != nil || f.Mount != mount):
+		t.Errorf("%+v: on mount %d, resolved to %+v, %v", q, mount, f, err)
+	case err == nil && q.Path != "" && (merr == unix.ENOENT || merr == unix.ENOTDIR):
+		t.Errorf("%+v: resolved to %+v, its mount is not found: %v", q, f, merr)
+	}
 	if err != nil {
 		var errno unix.Errno
 		if !errors.As(err, &errno) || errno != want.Errno {

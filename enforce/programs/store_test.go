@@ -94,6 +94,20 @@ func TestPut(t *testing.T) {
 	if p := f.Privileged(); p != "set-user-ID" {
 		t.Errorf("privileged: %q", p)
 	}
+	// The clock says that nothing is settled: a copy needs no settling.
+	s.now = func() time.Time { return time.Unix(0, 0) }
+	for what, mode := range map[string]uint32{"made": 0, "opened to others": 0o111} {
+		if err := c.Allow(mode); err != nil {
+			t.Fatal(err)
+		}
+		var now unix.Stat_t
+		if err := unix.Stat(c.Path, &now); err != nil {
+			t.Fatal(err)
+		}
+		if d, ok := s.cached(identityOf(&now)); !ok || d != c.Digest || now.Mode&mode != mode {
+			t.Errorf("just %s, the copy has to be read again (%v %v)", what, d, ok)
+		}
+	}
 	again, err := s.Put(f)
 	if err != nil || again.Path != c.Path {
 		t.Errorf("second time: %+v, %v", again, err)
