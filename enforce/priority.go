@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"unsafe"
 
@@ -60,6 +61,25 @@ func raise() schedAttr {
 		}
 	}
 	return was
+}
+
+// AsBefore runs f, which starts a process that is not the command's keeper, on
+// a thread with the priority that this process came with.
+func (e *Enforcer) AsBefore(f func() error) error {
+	if e.was.size == 0 {
+		return f()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was := e.was
+	was.runtime, was.flags = 0, 0
+	var now schedAttr
+	if _, _, errno := unix.RawSyscall6(unix.SYS_SCHED_GETATTR, 0, uintptr(unsafe.Pointer(&now)), unsafe.Sizeof(now), 0, 0, 0); errno != 0 {
+		return f()
+	}
+	unix.RawSyscall(unix.SYS_SCHED_SETATTR, 0, uintptr(unsafe.Pointer(&was)), 0)
+	defer unix.RawSyscall(unix.SYS_SCHED_SETATTR, 0, uintptr(unsafe.Pointer(&now)), 0)
+	return f()
 }
 
 // lower appends the return to what the supervisor had.

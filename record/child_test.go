@@ -35,6 +35,13 @@ func child(mode, dir string) int {
 		}
 		return 0
 	}
+	switch mode {
+	case "leave", "abandon", "heir":
+		if err := leaver(mode, dir, say); err != nil {
+			return fail(err)
+		}
+		return 0
+	}
 	keys, err := keyring.Open(dir)
 	if err != nil {
 		return fail(err)

@@ -34,6 +34,9 @@ type Config struct {
 	Keys *keyring.Ring // promise and log sign here, node signs what recovery seals
 	Log  *slog.Logger  // nil discards
 	Now  func() time.Time
+	// Inherited is the lock of a process that left the store to this one; it
+	// is closed. Nil: nobody did.
+	Inherited *os.File
 }
 
 // Store is the record of one installation. Several processes may have the same
@@ -91,7 +94,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		calls: make(chan *call, 1024), closed: make(chan struct{}), done: make(chan struct{}), wake: newBell(),
 	}
 	s.log = newLogReader(filepath.Join(dir, "log"), c.Keys)
-	if err := s.open(ctx); err != nil {
+	err = s.open(ctx)
+	if c.Inherited != nil { // our own lock vouches for the files now
+		c.Inherited.Close()
+	}
+	if err != nil {
 		s.release()
 		return nil, err
 	}
@@ -107,6 +114,16 @@ func (s *Store) Close() error {
 	<-s.done
 	err := s.seq.close()
 	return errors.Join(err, s.release())
+}
+
+// Leave ends this process's use of the store in favour of a successor, which
+// inherits the lock that it returns (see [Config].Inherited) and closes the
+// files; the caller ends soon. Until then the store counts as in use. It saves
+// the caller what Close costs.
+func (s *Store) Leave() (lock *os.File, err error) {
+	s.once.Do(func() { close(s.closed) })
+	<-s.done
+	return s.lock, s.seq.close()
 }
 
 // release gives back what open took; it may find a part of it missing.

@@ -18,6 +18,11 @@ import (
 
 // open opens the installation for a command that looks or revokes.
 func (c *call) open(ctx context.Context, state string) (*standalone.Installation, error) {
+	return c.inherit(ctx, state, nil)
+}
+
+// inherit is open for a command that another process left the store to.
+func (c *call) inherit(ctx context.Context, state string, inherited *os.File) (*standalone.Installation, error) {
 	dir, err := stateDir(state)
 	if err != nil {
 		return nil, err
@@ -25,7 +30,7 @@ func (c *call) open(ctx context.Context, state string) (*standalone.Installation
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("there is no state in %s: nothing was governed yet (exeq run -- COMMAND), or name it with --state", dir)
 	}
-	return standalone.Open(ctx, standalone.Options{Dir: dir, Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
+	return standalone.Open(ctx, standalone.Options{Dir: dir, Inherited: inherited, Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
 }
 
 // query parses the flags that every looking command has and opens the state.

@@ -164,9 +164,22 @@ func initialise(ctx context.Context, c *call) int {
 // drain puts what a run recorded into the log. run leaves it behind, detached,
 // so that nobody waits for the log.
 func drain(ctx context.Context, c *call) int {
-	in, _, _, status := c.query(ctx, nil)
-	if in == nil {
+	var state string
+	var inherits bool
+	_, status, ok := c.flags(func(fs *flag.FlagSet) {
+		fs.StringVar(&state, "state", "", "state directory")
+		fs.BoolVar(&inherits, "inherits", false, "the store is left to us; its lock is descriptor 3")
+	})
+	if !ok {
 		return status
+	}
+	var inherited *os.File
+	if inherits {
+		inherited = os.NewFile(3, "store.lock")
+	}
+	in, err := c.inherit(ctx, state, inherited)
+	if err != nil {
+		return c.fail(err)
 	}
 	defer in.Close()
 	ctx, cancel := context.WithTimeout(ctx, drainAtMost)

@@ -103,11 +103,20 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	if err != nil {
 		return nil, err
 	}
-	defer inst.Close()
+	left := false
+	defer func() {
+		if !left {
+			inst.Close()
+		}
+	}()
+	drainer := func(start func(context.Context) error) error {
+		// Whoever drains must not have the priority of who holds a lease.
+		return enforcer.AsBefore(func() error { return start(ctx) })
+	}
 	// A run longer than the log may lag has its leaves drained meanwhile.
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	go inst.Store.WhenBehind(watching, inst.LeaveDrainer)
+	go inst.Store.WhenBehind(watching, func(context.Context) error { return drainer(inst.LeaveDrainer) })
 
 	launch := &exeq.Launch{
 		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
@@ -131,8 +140,9 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 			err = errors.Join(err, inst.WriteProof(ctx, out.ID, o.proof))
 		}
 	}
-	if derr := inst.LeaveDrainer(ctx); derr != nil {
-		inst.Log.Warn("no drainer: the next start drains", "err", derr)
+	left = true
+	if lerr := drainer(inst.Leave); lerr != nil {
+		inst.Log.Warn("no drainer: the next start drains", "err", lerr)
 	}
 	return out, err
 }

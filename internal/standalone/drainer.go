@@ -2,9 +2,27 @@ package standalone
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 )
+
+// Leave ends the installation's use by a process that is about to end. Where
+// something waits for the log it is left to a drainer together with the store.
+func (in *Installation) Leave(ctx context.Context) error {
+	n, _, err := in.Store.Lag(ctx)
+	if err != nil || n == 0 {
+		return errors.Join(err, in.Close())
+	}
+	lock, err := in.Store.Leave()
+	if err == nil {
+		err = in.startDrainer("--inherits", lock)
+	}
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	return nil
+}
 
 // LeaveDrainer starts a detached process that puts what was recorded into the
 // log and exits when the outbox is empty, so that no run waits for the log. A
@@ -13,11 +31,19 @@ func (in *Installation) LeaveDrainer(ctx context.Context) error {
 	if n, _, err := in.Store.Lag(ctx); err != nil || n == 0 {
 		return err
 	}
+	return in.startDrainer("", nil)
+}
+
+func (in *Installation) startDrainer(flag string, inherited *os.File) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(self, "drain", "--state", in.Dir)
+	if inherited != nil {
+		cmd.Args = append(cmd.Args, flag)
+		cmd.ExtraFiles = []*os.File{inherited}
+	}
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	detach(cmd)

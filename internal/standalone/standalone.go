@@ -32,6 +32,8 @@ type Options struct {
 	// Ahead has the policy set read while keys and store are opened, for
 	// callers that will decide.
 	Ahead bool
+	// Inherited is the store's lock, of a process that left it to this one.
+	Inherited *os.File
 	// Say passes one line to the person at the terminal.
 	Say func(string)
 	Log *slog.Logger // nil discards
@@ -85,7 +87,7 @@ func (in *Installation) open(ctx context.Context) error {
 	if in.salt, err = saltFile(filepath.Join(in.Dir, "keys", "actor.salt")); err != nil {
 		return err
 	}
-	if in.Store, err = record.Open(ctx, record.Config{Dir: in.Dir, Keys: in.Keys, Log: in.Log}); err != nil {
+	if in.Store, err = record.Open(ctx, record.Config{Dir: in.Dir, Keys: in.Keys, Log: in.Log, Inherited: in.options.Inherited}); err != nil {
 		return err
 	}
 	if err := in.firstUse(ctx); err != nil {
