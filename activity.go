@@ -41,4 +41,8 @@ type Gate interface {
 	// Seen notes an activity that needed no ruling but was seen (a cached
 	// exec), for the counts and the evidence. It must not block.
 	Seen(a Activity, allowed bool)
+	// Explain says why an activity is denied that the kernel refuses by
+	// itself, in the words of Ruling.Message; "" if the policy permits it.
+	// Nothing is recorded or counted.
+	Explain(ctx context.Context, a Activity) string
 }

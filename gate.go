@@ -10,35 +10,54 @@ import (
 // Ask implements Gate: the activity is decided by the active set with the
 // session as it stands.
 func (x *Execution) Ask(ctx context.Context, a Activity) Ruling {
-	r := x.requestFor(a)
-	deny := func(d Decision, why string) Ruling {
-		d.Verdict = Deny
-		return x.denied(ctx, a, d, why)
-	}
 	if s := x.State(); s != Live && s != Admitted {
 		return Ruling{Message: fmt.Sprintf("%s denied: the execution is %s", a.Action, s)}
 	}
-	if err := r.Validate(); err != nil {
-		return deny(Decision{}, err.Error())
-	}
-	decider := x.active()
-	in := x.inputs
-	in.Session, in.Time = x.snapshot(), At(time.Now())
-	d, err := decider.Decide(ctx, r, &in)
-	if err != nil {
-		return deny(d, err.Error())
-	}
+	d, why := x.judge(ctx, a)
 	if !d.Verdict.Permits() {
-		return x.denied(ctx, a, d, d.Reason)
-	}
-	if len(d.Obligations) > 0 {
-		return deny(d, "the policy asks for obligations that no activity can meet: "+fmt.Sprint(d.Obligations))
+		return x.denied(ctx, a, d, why)
 	}
 	if err := x.permittedActivity(ctx, a, d); err != nil {
 		x.end("record", err)
 		return Ruling{Message: a.Action + " denied: it could not be recorded"}
 	}
 	return Ruling{Allow: true, Cacheable: d.Static && len(d.Labels) == 0, Decision: d}
+}
+
+// Explain implements Gate.
+func (x *Execution) Explain(ctx context.Context, a Activity) string {
+	d, why := x.judge(ctx, a)
+	if d.Verdict.Permits() {
+		return ""
+	}
+	return worded(a, why)
+}
+
+// judge decides an activity. Whatever is not clearly permitted is denied, and
+// why says for what reason.
+func (x *Execution) judge(ctx context.Context, a Activity) (d Decision, why string) {
+	deny := func(d Decision, why string) (Decision, string) {
+		d.Verdict = Deny
+		return d, why
+	}
+	r := x.requestFor(a)
+	if err := r.Validate(); err != nil {
+		return deny(Decision{}, err.Error())
+	}
+	in := x.inputs
+	in.Session, in.Time = x.snapshot(), At(time.Now())
+	d, err := x.active().Decide(ctx, r, &in)
+	switch {
+	case err != nil:
+		return deny(d, err.Error())
+	case d.Verdict.Permits() && len(d.Obligations) > 0:
+		return deny(d, "the policy asks for obligations that no activity can meet: "+fmt.Sprint(d.Obligations))
+	}
+	return d, d.Reason
+}
+
+func worded(a Activity, why string) string {
+	return fmt.Sprintf("%s %s denied: %s", a.Action, a.Resource.ID, why)
 }
 
 // Seen implements Gate.
@@ -69,11 +88,10 @@ func (x *Execution) denied(ctx context.Context, a Activity, d Decision, why stri
 	x.session.Denials++
 	x.mu.Unlock()
 	e := ActivityEntry{Time: At(time.Now()), Activity: a, Verdict: d.Verdict, Policies: d.Policies}
-	msg := fmt.Sprintf("%s %s denied: %s", a.Action, a.Resource.ID, why)
 	if err := x.activities(ctx, []ActivityEntry{e}, d.Verdict, d.Policies); err != nil {
 		x.end("record", err)
 	}
-	return Ruling{Decision: d, Message: msg}
+	return Ruling{Decision: d, Message: worded(a, why)}
 }
 
 // permittedActivity counts an allowed activity. One that sets a label which

@@ -37,6 +37,11 @@ func (g *testGate) Ask(_ context.Context, a exeq.Activity) exeq.Ruling {
 	return exeq.Ruling{Allow: true, Cacheable: true}
 }
 
+// Explain implements exeq.Gate.
+func (g *testGate) Explain(_ context.Context, a exeq.Activity) string {
+	return a.Action + " " + a.Resource.ID + " denied: by the test"
+}
+
 func (g *testGate) Seen(a exeq.Activity, _ bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -40,6 +40,11 @@ func (g *gate) Ask(ctx context.Context, a exeq.Activity) exeq.Ruling {
 	return exeq.Ruling{Allow: true, Cacheable: g.cacheable}
 }
 
+// Explain implements exeq.Gate.
+func (g *gate) Explain(_ context.Context, a exeq.Activity) string {
+	return a.Action + " " + a.Resource.ID + " denied: by the test"
+}
+
 func (g *gate) Seen(a exeq.Activity, allowed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
