@@ -111,6 +111,7 @@ type notifier struct {
 	execs   atomic.Int64
 	denials atomic.Int64
 	said    sync.Map // messages that were given
+	refused atomic.Int64
 	out     io.Writer
 
 	mu      sync.Mutex
@@ -241,7 +242,7 @@ func (n *notifier) quick(q *notification) bool {
 	default:
 		return false
 	}
-	n.resume(q)
+	n.continueWriting(q)
 	return true
 }
 
@@ -366,6 +367,11 @@ func (n *notifier) give(q *notification, fd int, at int, cloexec bool) unix.Errn
 // deny counts a denial and says its message once.
 func (n *notifier) deny(message string) {
 	n.denials.Add(1)
+	n.say(message)
+}
+
+// say gives a message once.
+func (n *notifier) say(message string) {
 	if message == "" {
 		return
 	}

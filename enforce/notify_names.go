@@ -16,13 +16,13 @@ import (
 // vacate clears the place that one path argument names.
 func (n *notifier) vacate(q *notification, dirfd int, path uint64, follow programs.Follow) {
 	n.clear(q, dirfd, path, follow)
-	n.resume(q)
+	n.continueWriting(q)
 }
 
 func (n *notifier) vacateBoth(q *notification, fromDir int, from uint64, toDir int, to uint64) {
 	n.clear(q, fromDir, from, programs.NoFollow)
 	n.clear(q, toDir, to, programs.NoFollow)
-	n.resume(q)
+	n.continueWriting(q)
 }
 
 func (n *notifier) clear(q *notification, dirfd int, path uint64, follow programs.Follow) {
@@ -71,5 +71,5 @@ func (n *notifier) open(q *notification) {
 		}
 		n.clear(q, dirfd, path, follow)
 	}
-	n.resume(q)
+	n.continueWriting(q)
 }

@@ -1,0 +1,106 @@
+//go:build linux
+
+package enforce
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+)
+
+// Writes are refused by Landlock and mounts, which say nothing. Of those that
+// pass by here anyway the person is told why; nothing depends on it, so what
+// another thread makes of the arguments meanwhile does not matter.
+
+// maxRefused bounds the lines about refused writes of one execution: a program
+// that tries a thousand files is not worth a thousand.
+const maxRefused = 16
+
+// argument is a path argument as read while its thread waited.
+type argument struct {
+	dirfd int
+	name  string
+}
+
+// written reads the paths that a call would write to, make or remove.
+func (n *notifier) written(q *notification) (args []argument) {
+	if n.refused.Load() >= maxRefused {
+		return nil
+	}
+	add := func(dirfd, at uint64) {
+		if name, err := n.path(q, at); err == nil && name != "" {
+			args = append(args, argument{int(int32(dirfd)), name})
+		}
+	}
+	a := q.args
+	here := uint64(unix.AT_FDCWD & 0xffffffff)
+	switch q.nr {
+	case sysOpen:
+		if a[1]&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != 0 {
+			add(here, a[0])
+		}
+	case sysOpenat:
+		if a[2]&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != 0 {
+			add(a[0], a[1])
+		}
+	case sysCreat, sysTruncate, sysUnlink, sysRmdir:
+		add(here, a[0])
+	case sysUnlinkat:
+		add(a[0], a[1])
+	case sysRename:
+		add(here, a[0])
+		add(here, a[1])
+	case sysRenameat, sysRenameat2:
+		add(a[0], a[1])
+		add(a[2], a[3])
+	}
+	return args
+}
+
+// continueWriting lets the kernel do a call that writes, and says so where the
+// rights do not have it.
+func (n *notifier) continueWriting(q *notification) {
+	args := n.written(q)
+	n.resume(q)
+	for _, a := range args {
+		n.tellRefused(int(q.pid), a)
+	}
+}
+
+func (n *notifier) tellRefused(pid int, a argument) {
+	name := a.name
+	if !filepath.IsAbs(name) {
+		base := "cwd"
+		if a.dirfd != unix.AT_FDCWD {
+			base = "fd/" + strconv.Itoa(a.dirfd)
+		}
+		dir, err := os.Readlink(fmt.Sprintf("/proc/%d/%s", pid, base))
+		if err != nil || !filepath.IsAbs(dir) {
+			return
+		}
+		name = dir + "/" + name
+	}
+	writable := func(p string) bool { return n.rights.Lookup(exeq.EncodeBytes(p)).Write }
+	if name = filepath.Clean(name); writable(name) {
+		return
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(name))
+	if err != nil {
+		return // it fails for another reason
+	}
+	if name = filepath.Join(dir, filepath.Base(name)); writable(name) {
+		return
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil && writable(real) {
+		return
+	}
+	n.refused.Add(1)
+	n.say(n.gate.Explain(n.ctx, exeq.Activity{
+		Action: exeq.ActionWrite, Resource: exeq.Resource{Type: "Path", ID: exeq.EncodeBytes(name)}, Dir: dir, PID: pid,
+	}))
+}
