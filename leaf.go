@@ -109,15 +109,18 @@ type Disclosure struct {
 // Erasing the salt erases the fact: an unsalted digest could be guessed and
 // confirmed.
 func Commit(leaf, field string, salt [16]byte, canonical []byte) Digest {
+	b := make([]byte, 0, 256)
 	h := sha256.New()
-	h.Write([]byte(tagCommitment))
-	h.Write([]byte(leaf))
-	h.Write([]byte{0})
-	h.Write([]byte(field))
-	h.Write([]byte{0})
-	h.Write(salt[:])
+	h.Write(appendCommitted(b, leaf, field, salt))
 	h.Write(canonical)
 	return Digest(h.Sum(nil))
+}
+
+// appendCommitted appends what Commit hashes before the value.
+func appendCommitted(b []byte, leaf, field string, salt [16]byte) []byte {
+	b = append(append(append(b, tagCommitment...), leaf...), 0)
+	b = append(append(b, field...), 0)
+	return append(b, salt[:]...)
 }
 
 // Digest recomputes the commitment that d opens.
@@ -148,7 +151,9 @@ func LeafHash(b []byte) Digest {
 	h := sha256.New()
 	h.Write([]byte{0})
 	h.Write(b)
-	return Digest(h.Sum(nil))
+	var d Digest
+	h.Sum(d[:0])
+	return d
 }
 
 // MerkleRoot is RFC 6962's tree hash over leaf hashes.
@@ -223,18 +228,8 @@ func NewEntry(l Leaf, private map[string]any, signer Signer) (Entry, error) {
 		l.Time = At(time.Now())
 	}
 	e := Entry{}
-	if len(private) > 0 {
-		l.Commitments = make(map[string]Digest, len(private))
-	}
-	for field, v := range private {
-		value, err := canon.Marshal(v)
-		if err != nil {
-			return e, fmt.Errorf("leaf %s: %s: %w", l.Kind, field, err)
-		}
-		var salt [16]byte
-		rand.Read(salt[:])
-		l.Commitments[field] = Commit(l.ID, field, salt, value)
-		e.Disclosures = append(e.Disclosures, Disclosure{l.ID, field, hex.EncodeToString(salt[:]), value})
+	if err := e.commit(&l, private); err != nil {
+		return Entry{}, err
 	}
 	if signer != nil {
 		l.Key = signer.KeyID()
@@ -253,6 +248,39 @@ func NewEntry(l Leaf, private map[string]any, signer Signer) (Entry, error) {
 	}
 	e.Leaf, e.Bytes = l, b
 	return e, nil
+}
+
+// commit puts a salted commitment to each private member into the leaf, and what
+// opens it beside it.
+func (e *Entry) commit(l *Leaf, private map[string]any) error {
+	if len(private) == 0 {
+		return nil
+	}
+	l.Commitments = make(map[string]Digest, len(private))
+	e.Disclosures = make([]Disclosure, 0, len(private))
+	salts := make([]byte, 16*len(private))
+	rand.Read(salts)
+	opens := hex.EncodeToString(salts)
+	// All values stand in one piece of memory, each behind what is hashed with it.
+	b := make([]byte, 0, 4<<10)
+	var ends []int
+	for field, v := range private {
+		i := len(e.Disclosures)
+		from := len(b)
+		b = appendCommitted(b, l.ID, field, [16]byte(salts[16*i:]))
+		value := len(b)
+		var err error
+		if b, err = canon.Append(b, v); err != nil {
+			return fmt.Errorf("leaf %s: %s: %w", l.Kind, field, err)
+		}
+		l.Commitments[field] = sha256.Sum256(b[from:])
+		e.Disclosures = append(e.Disclosures, Disclosure{Leaf: l.ID, Field: field, Salt: opens[32*i : 32*i+32]})
+		ends = append(ends, value, len(b))
+	}
+	for i := range e.Disclosures {
+		e.Disclosures[i].Value = b[ends[2*i]:ends[2*i+1]:ends[2*i+1]]
+	}
+	return nil
 }
 
 // ActivityEntry is one activity inside an activity leaf; it is disclosed under

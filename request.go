@@ -85,14 +85,14 @@ type actionV1 struct {
 // session, approvals and time are not in it: they are volatile inputs and are
 // bound by the permit's inputsDigest.
 func (r *Request) ActionDigest() (Digest, error) {
-	b, err := canon.Marshal(actionV1{1, r.Subject, r.OnBehalfOf, r.Action, r.Resource, r.Argv, r.Dir, r.Context})
+	d, n, err := canon.Sum256(tagAction, &actionV1{1, r.Subject, r.OnBehalfOf, r.Action, r.Resource, r.Argv, r.Dir, r.Context})
 	if err != nil {
 		return Digest{}, fmt.Errorf("request: %w", err)
 	}
-	if len(b) > MaxRequestBytes {
-		return Digest{}, fmt.Errorf("request: %d bytes are over the limit of %d", len(b), MaxRequestBytes)
+	if n > MaxRequestBytes {
+		return Digest{}, fmt.Errorf("request: %d bytes are over the limit of %d", n, MaxRequestBytes)
 	}
-	return sum(tagAction, b), nil
+	return d, nil
 }
 
 // Validate refuses a request whose parts could be read in two ways: relative
@@ -235,9 +235,9 @@ type Inputs struct {
 
 // Digest is what a permit's inputsDigest holds.
 func (in *Inputs) Digest() (Digest, error) {
-	b, err := canon.Marshal(in)
+	d, _, err := canon.Sum256(tagInputs, in)
 	if err != nil {
 		return Digest{}, fmt.Errorf("inputs: %w", err)
 	}
-	return sum(tagInputs, b), nil
+	return d, nil
 }

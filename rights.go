@@ -90,11 +90,11 @@ func (r *Rights) Canonical() ([]byte, error) {
 
 // Digest is SHA-256("exeq.dev/rights/v1" NUL ‖ canonical form).
 func (r *Rights) Digest() (Digest, error) {
-	b, err := r.Canonical()
-	if err != nil {
+	if err := r.Validate(); err != nil {
 		return Digest{}, err
 	}
-	return sum(tagRights, b), nil
+	d, _, err := canon.Sum256(tagRights, r)
+	return d, err
 }
 
 // Validate checks order and spelling, so that lookup is unambiguous.

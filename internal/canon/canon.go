@@ -5,6 +5,7 @@
 package canon
 
 import (
+	"crypto/sha256"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -26,8 +27,42 @@ const maxInt = 1<<53 - 1
 // strings, booleans, integers up to 2^53-1, text marshalers, json.RawMessage
 // and pointers to these. Floats are refused: no artifact has one.
 func Marshal(v any) ([]byte, error) {
-	return appendValue(make([]byte, 0, 512), reflect.ValueOf(v))
+	s := scratch.Get().(*[]byte)
+	defer scratch.Put(s)
+	b, err := Append((*s)[:0], v)
+	if err != nil {
+		return nil, err
+	}
+	if cap(b) <= maxScratch {
+		*s = b
+	}
+	return append(make([]byte, 0, len(b)), b...), nil
 }
+
+// Append appends what Marshal gives.
+func Append(b []byte, v any) ([]byte, error) {
+	return appendDynamic(b, reflect.ValueOf(v))
+}
+
+// Sum256 is SHA-256 over tag and what Marshal gives, with the latter's length.
+func Sum256(tag string, v any) (sum [sha256.Size]byte, n int, err error) {
+	s := scratch.Get().(*[]byte)
+	defer scratch.Put(s)
+	b, err := Append(append((*s)[:0], tag...), v)
+	if err != nil {
+		return sum, 0, err
+	}
+	if cap(b) <= maxScratch {
+		*s = b
+	}
+	return sha256.Sum256(b), len(b) - len(tag), nil
+}
+
+// scratch holds buffers to write into, so that a value costs one allocation of
+// its own size and not one a doubling.
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+const maxScratch = 64 << 10
 
 // form is how the values of a type are written; it is found once a type, since
 // asking a type for its methods costs more than writing most values.
@@ -37,7 +72,9 @@ type form struct {
 	number bool         // json.Number
 	text   bool         // encoding.TextMarshaler
 	append bool         // encoding.TextAppender, too
+	elem   *form        // of a pointer, slice, array or map
 	fields []field      // of a struct, in canonical order
+	forms  []*form      // of the fields
 }
 
 var (
@@ -46,49 +83,79 @@ var (
 	rawMessage    = reflect.TypeFor[json.RawMessage]()
 	number        = reflect.TypeFor[json.Number]()
 
-	forms sync.Map // reflect.Type → *form
+	forms sync.Map // reflect.Type → *form, complete
 )
 
 func formOf(t reflect.Type) *form {
 	if f, ok := forms.Load(t); ok {
 		return f.(*form)
 	}
-	f := &form{}
-	switch {
-	case t == rawMessage:
-		f.raw = true
-	case t == number:
-		f.number = true
-	case t.Kind() != reflect.Pointer && t.Implements(textMarshaler):
-		f.text, f.append = true, t.Implements(textAppender)
-	default:
-		if f.kind = t.Kind(); f.kind == reflect.Struct {
-			f.fields = fieldsOf(t)
-		}
+	made := map[reflect.Type]*form{}
+	f := makeForm(t, made)
+	for t, f := range made { // types may hold themselves: only now are all complete
+		forms.Store(t, f)
 	}
-	forms.Store(t, f)
 	return f
 }
 
-func appendValue(b []byte, v reflect.Value) ([]byte, error) {
+func makeForm(t reflect.Type, made map[reflect.Type]*form) *form {
+	if f, ok := made[t]; ok {
+		return f
+	}
+	f := &form{}
+	made[t] = f
+	switch {
+	case t == rawMessage:
+		f.raw = true
+		return f
+	case t == number:
+		f.number = true
+		return f
+	case t.Kind() != reflect.Pointer && t.Implements(textMarshaler):
+		f.text, f.append = true, t.Implements(textAppender)
+		return f
+	}
+	f.kind = t.Kind()
+	switch f.kind {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		f.elem = makeForm(t.Elem(), made)
+	case reflect.Struct:
+		f.fields = fieldsOf(t)
+		for i := range f.fields {
+			f.forms = append(f.forms, makeForm(f.fields[i].typ, made))
+		}
+	}
+	return f
+}
+
+// appendDynamic writes a value whose type is not known from what holds it.
+func appendDynamic(b []byte, v reflect.Value) ([]byte, error) {
 	if !v.IsValid() {
 		return append(b, "null"...), nil
 	}
-	f := formOf(v.Type())
-	switch {
-	case f.raw:
-		return appendRaw(b, v.Bytes())
-	case f.number:
-		return appendNumber(b, v.String())
-	case f.text:
-		return appendText(b, v, f)
-	}
+	return appendValue(b, v, formOf(v.Type()))
+}
+
+func appendValue(b []byte, v reflect.Value, f *form) ([]byte, error) {
 	switch f.kind {
-	case reflect.Pointer, reflect.Interface:
+	case reflect.Invalid:
+		switch {
+		case f.raw:
+			return appendRaw(b, v.Bytes())
+		case f.number:
+			return appendNumber(b, v.String())
+		}
+		return appendText(b, v, f)
+	case reflect.Pointer:
 		if v.IsNil() {
 			return append(b, "null"...), nil
 		}
-		return appendValue(b, v.Elem())
+		return appendValue(b, v.Elem(), f.elem)
+	case reflect.Interface:
+		if v.IsNil() {
+			return append(b, "null"...), nil
+		}
+		return appendDynamic(b, v.Elem())
 	case reflect.String:
 		return AppendString(b, v.String())
 	case reflect.Bool:
@@ -110,15 +177,15 @@ func appendValue(b []byte, v reflect.Value) ([]byte, error) {
 				b = append(b, ',')
 			}
 			var err error
-			if b, err = appendValue(b, v.Index(i)); err != nil {
+			if b, err = appendValue(b, v.Index(i), f.elem); err != nil {
 				return nil, err
 			}
 		}
 		return append(b, ']'), nil
 	case reflect.Map:
-		return appendMap(b, v)
+		return appendMap(b, v, f)
 	case reflect.Struct:
-		return appendStruct(b, v, f.fields)
+		return appendStruct(b, v, f)
 	}
 	return nil, fmt.Errorf("canon: no canonical form for %s", v.Type())
 }
@@ -140,42 +207,58 @@ func appendText(b []byte, v reflect.Value, f *form) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range b[start+1:] {
-		if c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			return AppendString(b[:start], string(b[start+1:]))
-		}
+	if plainLen(b[start+1:]) < len(b)-start-1 {
+		return AppendString(b[:start], string(b[start+1:]))
 	}
 	return append(b, '"'), nil
 }
 
-func appendMap(b []byte, v reflect.Value) ([]byte, error) {
-	if v.Type().Key().Kind() != reflect.String {
-		return nil, fmt.Errorf("canon: map key %s is not a string", v.Type().Key())
+func appendMap(b []byte, v reflect.Value, f *form) ([]byte, error) {
+	t := v.Type()
+	if t.Key().Kind() != reflect.String {
+		return nil, fmt.Errorf("canon: map key %s is not a string", t.Key())
 	}
-	keys := v.MapKeys()
-	slices.SortFunc(keys, func(x, y reflect.Value) int { return compareKeys(x.String(), y.String()) })
+	// Members are written as they come and then put in order.
 	b = append(b, '{')
-	for i, k := range keys {
+	start := len(b)
+	key, value := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem() // addressable, see appendText
+	members := make([]member, 0, 16)
+	for it := v.MapRange(); it.Next(); {
+		key.SetIterKey(it)
+		value.SetIterValue(it)
+		m := member{name: key.String(), from: len(b)}
+		var err error
+		if b, err = AppendString(b, m.name); err != nil {
+			return nil, err
+		}
+		if b, err = appendValue(append(b, ':'), value, f.elem); err != nil {
+			return nil, err
+		}
+		m.to = len(b)
+		members = append(members, m)
+	}
+	slices.SortFunc(members, func(x, y member) int { return compareKeys(x.name, y.name) })
+	end := len(b)
+	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		var err error
-		if b, err = AppendString(b, k.String()); err != nil {
-			return nil, err
-		}
-		b = append(b, ':')
-		if b, err = appendValue(b, v.MapIndex(k)); err != nil {
-			return nil, err
-		}
+		b = append(b, b[m.from:m.to]...)
 	}
-	return append(b, '}'), nil
+	return append(append(b[:start], b[end:]...), '}'), nil
 }
 
-func appendStruct(b []byte, v reflect.Value, fields []field) ([]byte, error) {
+// member is where a map's member was written.
+type member struct {
+	name     string
+	from, to int
+}
+
+func appendStruct(b []byte, v reflect.Value, of *form) ([]byte, error) {
 	b = append(b, '{')
 	first := true
-	for i := range fields {
-		f := &fields[i]
+	for i := range of.fields {
+		f := &of.fields[i]
 		fv := v.Field(f.index)
 		if f.omitEmpty && isEmpty(fv) || f.omitZero && fv.IsZero() {
 			continue
@@ -186,7 +269,7 @@ func appendStruct(b []byte, v reflect.Value, fields []field) ([]byte, error) {
 		first = false
 		b = append(b, f.quoted...)
 		var err error
-		if b, err = appendValue(b, fv); err != nil {
+		if b, err = appendValue(b, fv, of.forms[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
@@ -241,18 +324,19 @@ func fieldsOf(t reflect.Type) []field {
 
 // compareKeys orders by UTF-16 code units, as RFC 8785 section 3.2.3 asks.
 func compareKeys(x, y string) int {
-	ascii := func(s string) bool {
-		for i := range len(s) {
-			if s[i] >= utf8.RuneSelf {
-				return false
-			}
-		}
-		return true
-	}
 	if ascii(x) && ascii(y) {
 		return strings.Compare(x, y)
 	}
 	return slices.Compare(utf16.Encode([]rune(x)), utf16.Encode([]rune(y)))
+}
+
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 func appendRaw(b []byte, raw []byte) ([]byte, error) {
@@ -263,7 +347,7 @@ func appendRaw(b []byte, raw []byte) ([]byte, error) {
 	if err := Decode(raw, &v, Limits{Bytes: len(raw), Depth: 512}); err != nil {
 		return nil, err
 	}
-	return appendValue(b, reflect.ValueOf(v))
+	return appendDynamic(b, reflect.ValueOf(v))
 }
 
 func appendNumber(b []byte, s string) ([]byte, error) {
@@ -276,19 +360,21 @@ func appendNumber(b []byte, s string) ([]byte, error) {
 
 // AppendString appends s as a canonical JSON string (RFC 8785, 3.2.2.2).
 func AppendString(b []byte, s string) ([]byte, error) {
-	if !utf8.ValidString(s) {
-		return nil, errors.New("canon: string is not valid UTF-8")
-	}
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
-	start := 0
-	for i := range len(s) {
+	start, checked := 0, false
+	for i := plainLen(s); i < len(s); i += plainLen(s[i:]) {
 		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' {
+		i++
+		if c >= utf8.RuneSelf {
+			if !checked && !utf8.ValidString(s[i-1:]) {
+				return nil, errors.New("canon: string is not valid UTF-8")
+			}
+			checked = true
 			continue
 		}
-		b = append(b, s[start:i]...)
-		start = i + 1
+		b = append(b, s[start:i-1]...)
+		start = i
 		switch c {
 		case '"', '\\':
 			b = append(b, '\\', c)
@@ -307,4 +393,27 @@ func AppendString(b []byte, s string) ([]byte, error) {
 		}
 	}
 	return append(append(b, s[start:]...), '"'), nil
+}
+
+// plainLen is the length of the part at the beginning of s that stands in a
+// JSON string as it is and is ASCII.
+func plainLen[T string | []byte](s T) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		quote, slash := w^ones*'"', w^ones*'\\'
+		// The high bit of a byte is set where the byte is beyond ASCII, below
+		// 0x20, or one of the two; at times of the byte above such a one, too.
+		if (w|(w-ones*0x20)|(quote-ones)&^quote|(slash-ones)&^slash)&high != 0 {
+			break
+		}
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			break
+		}
+	}
+	return i
 }

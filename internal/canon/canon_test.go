@@ -1,7 +1,9 @@
 package canon
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -142,5 +144,78 @@ func TestVerbatim(t *testing.T) {
 		if got := verbatim([]byte(text)); got != want {
 			t.Errorf("verbatim(%q) = %v, want %v", text, got, want)
 		}
+	}
+}
+
+// Strings are looked at eight bytes at a time: every byte, at every place.
+func TestAppendStringEveryByte(t *testing.T) {
+	slow := func(s string) string {
+		out := `"`
+		for _, r := range s {
+			switch short := strings.IndexRune("\b\t\n\f\r\"\\", r); {
+			case short >= 0:
+				out += `\` + `btnfr"\`[short:short+1]
+			case r < 0x20:
+				out += fmt.Sprintf(`\u%04x`, r)
+			default:
+				out += string(r)
+			}
+		}
+		return out + `"`
+	}
+	for n := range 20 {
+		for at := range n {
+			for c := range 0x100 {
+				s := strings.Repeat("a", at) + string(rune(c)) + strings.Repeat("~", n-at-1)
+				got, err := AppendString([]byte("x"), s)
+				if err != nil || string(got) != "x"+slow(s) {
+					t.Fatalf("%q: got %s (%v), want %s", s, got, err, slow(s))
+				}
+				bad := strings.Repeat("a", at) + string([]byte{byte(c) | 0x80}) + strings.Repeat(`"`, n-at-1)
+				if got, err := AppendString(nil, bad); err == nil {
+					t.Fatalf("%q is not UTF-8: got %s", bad, got)
+				}
+			}
+		}
+	}
+}
+
+type stamp struct{ n int }
+
+func (s stamp) MarshalText() ([]byte, error)        { return s.AppendText(nil) }
+func (s stamp) AppendText(b []byte) ([]byte, error) { return fmt.Appendf(b, "n\t%d", s.n), nil }
+
+// The ways to the same bytes: by value, by pointer, inside of maps and
+// interfaces, appended, and summed.
+func TestAppendAndSum(t *testing.T) {
+	type all struct {
+		S stamp            `json:"s"`
+		Z stamp            `json:"z,omitzero"`
+		M map[string]stamp `json:"m"`
+		A any              `json:"a"`
+		L [2]stamp         `json:"l"`
+		N *all             `json:"n,omitempty"`
+	}
+	v := all{S: stamp{1}, M: map[string]stamp{"b": {2}, "a": {3}, "é": {4}, "\U0001F600": {5}, "\ufb33": {6}}, A: map[string]any{"y": stamp{7}, "x": &stamp{8}}}
+	v.N = &all{A: v.S}
+	const want = `{"a":{"x":"n\t8","y":"n\t7"},"l":["n\t0","n\t0"],"m":{"a":"n\t3","b":"n\t2","é":"n\t4","` + "\U0001F600" + `":"n\t5","` + "\ufb33" + `":"n\t6"},` +
+		`"n":{"a":"n\t1","l":["n\t0","n\t0"],"m":{},"s":"n\t0"},"s":"n\t1"}`
+	for range 2 { // and again from the buffer that the first left
+		for _, v := range []any{v, &v} {
+			got, err := Marshal(v)
+			if err != nil || string(got) != want {
+				t.Errorf("got  %s (%v)\nwant %s", got, err, want)
+			}
+			sum, n, err := Sum256("tag\x00", v)
+			if err != nil || sum != sha256.Sum256([]byte("tag\x00"+want)) || n != len(want) {
+				t.Errorf("Sum256: %x of %d bytes, %v", sum, n, err)
+			}
+		}
+	}
+	if b, err := Append([]byte("x"), &v); err != nil || string(b) != "x"+want {
+		t.Errorf("Append: %s (%v)", b, err)
+	}
+	if _, _, err := Sum256("", 1.5); err == nil {
+		t.Error("Sum256 takes a float")
 	}
 }
