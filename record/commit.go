@@ -4,30 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/exeq/exeq"
 )
 
-// maxGroup bounds the calls of one transaction: larger groups gain nothing and
-// make everyone in them wait.
-const maxGroup = 512
+// maxGroup bounds the calls of one transaction: larger groups gain little, make
+// everyone in them wait, and leave the other processor without work meanwhile.
+const maxGroup = 128
 
 // call is one caller's wish; all of it becomes durable or none.
 type call struct {
-	ctx     context.Context
-	entries []exeq.Entry
-	burn    *burn
-	do      func(*writer, *state) error // any other write
-	alone   func(*writer) error         // what must run outside of a transaction
-	done    chan struct{}
+	ctx    context.Context
+	leaves []leaf
+	burn   *burn
+	do     func(*writer, *state) error // any other write
+	alone  func(*writer) error         // what must run outside of a transaction
+	done   chan struct{}
 
-	// Set before done is closed; the promises are entries' places in tree
+	// Set before done is closed; the promises are the leaves' places in tree
 	// from at on.
 	err  error
 	note string
 	tree merkle
 	at   int
+}
+
+// leaf is one entry, ready to be written.
+type leaf struct {
+	*exeq.Entry
+	hash   exeq.Digest
+	opened any // bytes, or nil for NULL
+}
+
+// size is about what the leaf takes up.
+func (l *leaf) size() int64 {
+	opened, _ := l.opened.([]byte)
+	return int64(len(l.Bytes) + len(opened) + 256)
 }
 
 type burn struct {
@@ -47,7 +61,16 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 			return nil, fmt.Errorf("%w: leaf %d of the call is not complete", exeq.ErrRecord, i)
 		}
 	}
-	c := &call{ctx: ctx, entries: entries}
+	// What can be done before it is the committer's turn is done here: there is
+	// one committer, and many who wait for it.
+	leaves := make([]leaf, len(entries))
+	for i := range entries {
+		leaves[i] = leaf{&entries[i], exeq.LeafHash(entries[i].Bytes), nil}
+		if len(entries[i].Disclosures) > 0 {
+			leaves[i].opened = encodeDisclosures(entries[i].Disclosures)
+		}
+	}
+	c := &call{ctx: ctx, leaves: leaves}
 	if err := s.submit(c); err != nil {
 		return nil, err
 	}
@@ -106,7 +129,9 @@ func (s *Store) submit(c *call) error {
 }
 
 // committer commits whatever calls have come in while the last transaction was
-// being made durable. One caller never waits for a timer.
+// being made durable, and from those who were about to call: it lets whoever
+// has work to do go first, so that a busy machine has few large groups and not
+// many small ones. One caller waits for nobody.
 func (s *Store) committer() {
 	defer close(s.done)
 	for {
@@ -116,6 +141,9 @@ func (s *Store) committer() {
 			group = append(group, c)
 		case <-s.closed:
 			return
+		}
+		if len(s.calls) < maxGroup {
+			runtime.Gosched()
 		}
 	more:
 		for len(group) < maxGroup {
@@ -127,10 +155,15 @@ func (s *Store) committer() {
 			}
 		}
 		s.commit(group)
+		bytes := int64(groupBytes)
 		for _, c := range group {
+			for _, l := range c.leaves {
+				bytes += l.size()
+			}
 			close(c.done)
 		}
 		s.wake.ring()
+		s.writer.wrote(bytes)
 	}
 }
 
@@ -207,7 +240,7 @@ func (s *Store) transact(group []*call) error {
 	for _, c := range group {
 		if c.err = g.refused[c]; c.err == nil {
 			c.note, c.tree, c.at = g.note, g.tree, at
-			at += len(c.entries)
+			at += len(c.leaves)
 		}
 	}
 	return nil
@@ -222,6 +255,7 @@ type grouped struct {
 	lag     time.Duration
 	first   int64 // row of the first leaf
 	hashes  []exeq.Digest
+	rows    []any // arguments of leaves that are not written yet
 	refused map[*call]error
 	note    string
 	tree    merkle
@@ -241,8 +275,8 @@ func (g *grouped) look() error {
 // refusal says why a call must not go in, if anything speaks against it.
 func (g *grouped) refusal(c *call) error {
 	grants := c.burn != nil
-	for i := range c.entries {
-		switch c.entries[i].Leaf.Kind {
+	for i := range c.leaves {
+		switch c.leaves[i].Leaf.Kind {
 		case exeq.KindPermit:
 			if g.lag > exeq.MaxMergeDelay {
 				return fmt.Errorf("%w: the log is %v behind the record, more than %v: no new permits until it is drained", exeq.ErrRecord, g.lag.Round(time.Second), exeq.MaxMergeDelay)
@@ -267,6 +301,9 @@ func (g *grouped) add(c *call) error {
 		return nil
 	}
 	if c.do != nil {
+		if err := g.flush(1); err != nil {
+			return err
+		}
 		return c.do(g.w, g.st)
 	}
 	if c.burn != nil {
@@ -281,28 +318,25 @@ func (g *grouped) add(c *call) error {
 			return nil
 		}
 	}
-	for i := range c.entries {
-		if err := g.leaf(&c.entries[i]); err != nil {
+	for i := range c.leaves {
+		if err := g.leaf(&c.leaves[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (g *grouped) leaf(e *exeq.Entry) error {
+func (g *grouped) leaf(e *leaf) error {
 	row := g.first + int64(len(g.hashes))
 	var execution, seq any
 	if e.Leaf.Execution != "" {
 		execution, seq = e.Leaf.Execution, e.Leaf.Seq
 	}
-	var opened any
-	if len(e.Disclosures) > 0 {
-		opened = encodeDisclosures(e.Disclosures)
-	}
-	if _, err := g.w.exec(sqlLeaf, row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes, opened); err != nil {
+	g.rows = append(g.rows, row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes, e.opened)
+	g.hashes = append(g.hashes, e.hash)
+	if err := g.flush(manyLeaves); err != nil {
 		return err
 	}
-	g.hashes = append(g.hashes, exeq.LeafHash(e.Bytes))
 	switch e.Leaf.Kind {
 	case exeq.KindStart:
 		return g.w.ownedByThis(e.Leaf.Execution)
@@ -313,8 +347,26 @@ func (g *grouped) leaf(e *exeq.Entry) error {
 	return nil
 }
 
+// flush writes the leaves that were added, when there are so many of them.
+func (g *grouped) flush(least int) error {
+	for n := len(g.rows) / leafColumns; n >= least && n > 0; n = len(g.rows) / leafColumns {
+		query, rows := sqlLeaf, g.rows[:leafColumns]
+		if n >= manyLeaves {
+			query, rows = sqlLeaves, g.rows[:manyLeaves*leafColumns]
+		}
+		if _, err := g.w.exec(query, rows...); err != nil {
+			return err
+		}
+		g.rows = g.rows[len(rows):]
+	}
+	return nil
+}
+
 // close signs the promise over what was added and moves the clock on.
 func (g *grouped) close(s *Store) error {
+	if err := g.flush(1); err != nil {
+		return err
+	}
 	g.st.latest = max(g.st.latest, g.now.UnixMilli())
 	if err := g.w.saveState(g.st); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -15,7 +16,12 @@ type writer struct {
 	conn *sql.Conn
 
 	stmts map[string]*sql.Stmt // by their text, prepared when first used
-	txs   int                  // that were begun
+
+	path    string
+	moving  moving
+	mover   *mover // nil until much was written
+	unmoved bool   // there is none to be had
+	written int64  // bytes, about, since the mover was last asked
 }
 
 func openWriter(ctx context.Context, path string) (*writer, error) {
@@ -28,11 +34,15 @@ func openWriter(ctx context.Context, path string) (*writer, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &writer{db: db, conn: conn, stmts: map[string]*sql.Stmt{}}, nil
+	return &writer{db: db, conn: conn, path: path, moving: usualMoving, stmts: map[string]*sql.Stmt{}}, nil
 }
 
 func (w *writer) close() error {
 	var errs []error
+	if w.mover != nil {
+		errs = append(errs, w.mover.close())
+		w.mover = nil
+	}
 	for _, s := range w.stmts { // SQLite keeps a connection with a live statement open
 		errs = append(errs, s.Close())
 	}
@@ -76,13 +86,23 @@ const (
 	sqlLastRow  = `SELECT coalesce(max(row), 0) FROM leaf`
 	sqlOldest   = `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`
 	sqlBatch    = `INSERT INTO batch VALUES (?, ?, ?, ?)`
-	sqlLeaf     = `INSERT INTO leaf VALUES (?, ?, ?, ?, ?, ?, ?)`
+	sqlLeaf     = `INSERT INTO leaf VALUES ` + leafValues
 	sqlBurn     = `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`
 	sqlOwn      = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
 	sqlDisown   = `DELETE FROM owner WHERE execution = ?`
 	sqlPlace    = `INSERT OR REPLACE INTO placed VALUES (?, ?, ?)`
 	sqlBlob     = `INSERT OR REPLACE INTO blob VALUES (?, ?, ?)`
 )
+
+// Leaves are written many at a time where there are many: half of the cost of
+// one is the statement.
+const (
+	leafColumns = 7
+	leafValues  = `(?, ?, ?, ?, ?, ?, ?)`
+	manyLeaves  = 16
+)
+
+var sqlLeaves = sqlLeaf + strings.Repeat(`, `+leafValues, manyLeaves-1)
 
 // stmt prepares a statement once: most runs need few of them.
 func (w *writer) stmt(query string) (*sql.Stmt, error) {
@@ -113,18 +133,9 @@ func (w *writer) scan(query string, args []any, to ...any) error {
 	return s.QueryRow(args...).Scan(to...)
 }
 
-// busyAfter is the number of transactions after which a process is a busy one:
-// its write-ahead log may grow to 24 MiB before it is moved into the database.
-const busyAfter = 100
-
 // tx runs f in one durable transaction. An error says that it was rolled back
 // or, when COMMIT itself failed, that nobody knows.
 func (w *writer) tx(f func(*state) error) error {
-	if w.txs++; w.txs == busyAfter {
-		if _, err := w.conn.ExecContext(context.Background(), `PRAGMA wal_autocheckpoint=1500`); err != nil {
-			return err
-		}
-	}
 	if _, err := w.exec(sqlBegin); err != nil {
 		// After an input/output error the last transaction may still be open.
 		_, _ = w.exec(sqlRollback)
