@@ -177,7 +177,7 @@ func (v *verifier) revocation() string {
 			continue
 		}
 		if _, told := v.opened[x.ID][fieldReason]; told {
-			return x.Body.Code + ": " + v.reason(x)
+			return x.Body.Code + ": " + strings.TrimPrefix(v.reason(x), "revoked: ")
 		}
 		return x.Body.Code
 	}
