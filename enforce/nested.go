@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,11 @@ type nested struct {
 	inodes map[string]inode // to what, where it is one entry of a directory
 	// Writes and reads are supervised in directories without a grant.
 	writes, reads bool
-	net           *gatedListener
+	spares        *spares
+	// writing is held for reading while a descriptor open for writing is
+	// handed over, since what we still hold does not run.
+	writing sync.RWMutex
+	net     *gatedListener
 }
 
 // nestedABI is the Landlock ABI that scopes signals.
@@ -167,6 +172,9 @@ func (s *launching) nestedRights(n *nested) error {
 	n.inodes = grant.inodes
 	n.native, n.writes, n.reads = grant.rights, grant.writes, s.readsSupervised(grant)
 	if err := grant.list(s.ruleset); err != nil {
+		return err
+	}
+	if err := s.spare(n, grant); err != nil {
 		return err
 	}
 	for _, m := range s.report.Missing {

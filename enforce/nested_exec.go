@@ -55,8 +55,13 @@ func (n *notifier) proceed(q *notification) {
 		n.fail(q, unix.EPERM)
 		return
 	}
+	n.nested.writing.Lock()
+	n.nested.writing.Unlock() // waits for those that hold it
 	n.resume(q)
 	if !t.wait() {
+		if t.failed == unix.EACCES || t.failed == unix.EPERM {
+			n.deny(fmt.Sprintf("exec %s denied: policy lets it run, and the kernel does not: it, or what it needs to start, may not be read or lies on a mount without execution", exeq.EncodeBytes(q.admitted[0].path)))
+		}
 		return
 	}
 	if err := n.compare(q, t.group); err != nil {
@@ -153,7 +158,10 @@ func mappings(pid int) ([]mapping, error) {
 }
 
 // tracee is a thread between its decision and its exec stop.
-type tracee struct{ tid, group int }
+type tracee struct {
+	tid, group int
+	failed     unix.Errno // what the call that did not execute answered
+}
 
 func ptrace(request, pid int, addr, data uintptr) unix.Errno {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(pid), addr, data, 0, 0)
@@ -184,6 +192,12 @@ func (t *tracee) wait() bool {
 		case unix.PTRACE_EVENT_EXEC:
 			return true
 		case unix.PTRACE_EVENT_STOP:
+			var regs unix.PtraceRegs
+			if unix.PtraceGetRegs(pid, &regs) == nil {
+				if r := result(&regs); r < 0 && r > -4096 {
+					t.failed = unix.Errno(-r)
+				}
+			}
 			t.detach(pid, 0)
 		default:
 			t.detach(pid, ws.StopSignal())
@@ -243,7 +257,7 @@ func (t *tracee) kill() {
 func traceable(pid int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	t := tracee{pid, pid}
+	t := tracee{tid: pid, group: pid}
 	if err := t.seize(); err != nil {
 		return fmt.Errorf("ptrace: %w", err)
 	}

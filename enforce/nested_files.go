@@ -97,6 +97,13 @@ func (t *nested) oursName(n *notifier, p string) bool {
 // granted is what Landlock grants at a path. A rule is for the inode that was
 // there: what took its place since has what its directory has.
 func (t *nested) granted(p string) exeq.Access {
+	if !path.IsAbs(p) { // a pipe or another thing without a path
+		return exeq.Access{}
+	}
+	var own unix.Stat_t
+	if unix.Lstat(p, &own) == nil && t.spares.is(inode{own.Dev, own.Ino}) {
+		return exeq.Access{Read: true, Write: true}
+	}
 	for at := p; at != "/"; at = path.Dir(at) {
 		was, own := t.inodes[at]
 		if !own {
@@ -175,6 +182,10 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 	if base != "" {
 		at2 = path.Join(f.Path, base)
 	}
+	if f.Path == "" { // a pipe, by its link in /proc
+		n.resume(q)
+		return
+	}
 	read := flags&unix.O_ACCMODE != unix.O_WRONLY
 	write := flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0 || base != ""
 	ours := t.ours(n, at2, read, write)
@@ -193,6 +204,10 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 		n.forget(q)
 		return
 	}
+	if write {
+		t.writing.RLock()
+		defer t.writing.RUnlock()
+	}
 	var fd int
 	err = n.who.as(func() (err error) {
 		if base != "" {
@@ -206,7 +221,7 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 		n.failAs(q, err)
 		return
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) // before the lock goes
 	if e := n.give(q, fd, -1, flags&unix.O_CLOEXEC != 0); e != 0 {
 		n.fail(q, e)
 		return

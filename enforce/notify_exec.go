@@ -268,6 +268,11 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 		}
 	}
 	if c == nil {
+		if n.nested != nil && action == exeq.ActionExec {
+			if err := n.nested.plant(n, q, f, a.Resource.SHA256); err != nil {
+				return err
+			}
+		}
 		n.decided.add(f, a.Resource)
 		return nil
 	}

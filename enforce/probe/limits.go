@@ -57,7 +57,7 @@ func Limits() []Limit {
 			What:    "A program that insists on /tmp itself (tmpfile of the C library, ed) cannot write there.",
 			Instead: "TMPDIR names a directory of the execution's own."},
 		{ID: "new-programs", Tiers: nested, Blocks: true,
-			What:    "In a workspace that holds protected names, a program made at its top or in a directory made there cannot run until the next run.",
+			What:    "Beside a path that may not be read, 256 programs that come into being in one run can run, and none on a file system that makes no files without a name (O_TMPFILE).",
 			Instead: "Build into a directory that was there at the start, or use the rootless tier."},
 		{ID: "list-with-tree", Tiers: user,
 			What:    "Whoever may read everything below a directory may list the directory itself, and nobody may list one without the other.",

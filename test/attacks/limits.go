@@ -16,7 +16,9 @@ const (
 	LimitAnonymous   = "anonymous-code"
 	LimitProc        = "processes-visible"
 	LimitAttributes  = "attributes"
-	LimitNewPrograms = "new-programs"
+	LimitUnixSockets = "unix-sockets"
+	LimitListeners   = "listeners"
+	LimitMapping     = "mapping-race"
 	LimitTmp         = "tmp-directory"
 	LimitCaches      = "shared-caches"
 )

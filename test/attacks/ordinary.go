@@ -56,7 +56,7 @@ var OrdinaryWork = []Ordinary{
 	{Name: "tar", Line: `mkdir d; echo x >d/f; tar czf a.tgz d; rm -r d; tar xzf a.tgz; cat d/f`, Want: "x"},
 	{Name: "zip", Line: `echo x >f; zip -q a f; rm f; unzip -q a; cat f`, Want: "x", Program: "zip"},
 	{Name: "grep -r", Line: `mkdir d; echo needle >d/f; grep -rl needle .`, Want: "d/f"},
-	{Name: "ps sees its own", Line: `sleep 5 & ps -o comm= | grep -c sleep; kill $!`, Want: "1", Program: "ps"},
+	{Name: "ps sees its own", Line: `sleep 5 & ps -o comm= --ppid $$ | grep -c sleep; kill $!`, Want: "1", Program: "ps"},
 	{Name: "the machine's size", Line: `nproc; grep -c MemTotal /proc/meminfo; df . | tail -1 | wc -l`, Want: "1"},
 	{Name: "locale", Line: `LC_ALL=C.UTF-8 bash -c 'x=äöü; echo ${#x}'`, Want: "3"},
 	{Name: "time zones", Line: `TZ=Asia/Tokyo date -d @0 +%H`, Want: "09"},
@@ -94,10 +94,10 @@ with c.ProcessPoolExecutor(2) as p: print(sum(p.map(abs, [-1, -2])))'`, Want: "3
 m = s.SharedMemory(create=True, size=64); print(m.size); m.unlink()'`, Want: "64", Program: "python3"},
 	{Name: "python sqlite", Line: `python3 -c 'import sqlite3; d = sqlite3.connect("d"); d.execute("create table t(a)"); d.commit(); print("made")'`, Want: "made", Program: "python3"},
 	{Name: "a socket pair", Line: `python3 -c 'import socket; a, b = socket.socketpair(); a.send(b"pair"); print(b.recv(9))'`, Want: "pair", Program: "python3"},
-	{Name: "a unix socket of its own", Line: `python3 -c 'import socket
+	{Name: "a unix socket of its own", Limit: LimitUnixSockets, Line: `python3 -c 'import socket
 s = socket.socket(socket.AF_UNIX); s.bind("s"); s.listen()
 c = socket.socket(socket.AF_UNIX); c.connect("s"); c.send(b"own"); print(s.accept()[0].recv(9))'`, Want: "own", Program: "python3"},
-	{Name: "a loopback server of its own", Line: `python3 -c 'import http.server, threading, urllib.request
+	{Name: "a loopback server of its own", Limit: LimitListeners, Line: `python3 -c 'import http.server, threading, urllib.request
 s = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
 threading.Thread(target=s.serve_forever, daemon=True).start()
 o = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -105,7 +105,7 @@ print(o.open("http://127.0.0.1:%d/" % s.server_port).status)'`, Want: "200", Pro
 	{Name: "node", Line: `node -e 'console.log([3, 1, 2].sort().join(""))'`, Want: "123", Program: "node"},
 	{Name: "node child_process", Line: `node -e 'require("child_process").exec("echo child", (e, o) => console.log(o))'`, Want: "child", Program: "node"},
 	{Name: "node workers", Line: `node -e 'const {Worker} = require("worker_threads"); new Worker("console.log(\"worker\")", {eval: true})'`, Want: "worker", Program: "node"},
-	{Name: "node server and client", Line: `node -e 'const h = require("http"); const s = h.createServer((q, r) => r.end("served")).listen(0, "127.0.0.1", () => h.get({port: s.address().port, host: "127.0.0.1"}, r => r.on("data", d => { console.log("" + d); s.close() })))'`, Want: "served", Program: "node"},
+	{Name: "node server and client", Limit: LimitListeners, Line: `node -e 'const h = require("http"); const s = h.createServer((q, r) => r.end("served")).listen(0, "127.0.0.1", () => h.get({port: s.address().port, host: "127.0.0.1"}, r => r.on("data", d => { console.log("" + d); s.close() })))'`, Want: "served", Program: "node"},
 	{Name: "npm run", Line: `echo '{"name": "a", "version": "1.0.0", "scripts": {"x": "node -p 6*7"}}' >package.json; npm run -s x`, Want: "42", Program: "npm"},
 	{Name: "npm test", Line: `echo '{"name": "a", "version": "1.0.0", "scripts": {"test": "node --test"}}' >package.json; echo 'require("node:test")("t", () => {})' >a.test.js; npm test 2>&1`, Want: "pass 1", Program: "npm"},
 	{Name: "npm install from a tarball", Line: `mkdir p; echo '{"name": "p", "version": "1.0.0", "main": "i.js"}' >p/package.json; echo 'module.exports = 42' >p/i.js; (cd p && npm pack -s >/dev/null); echo '{"name": "a", "version": "1.0.0"}' >package.json; npm install -s --offline ./p/p-1.0.0.tgz && node -p 'require("p")'`, Want: "42", Program: "npm"},
@@ -115,7 +115,7 @@ print(o.open("http://127.0.0.1:%d/" % s.server_port).status)'`, Want: "200", Pro
 	{Name: "bc and factor", Line: `echo 2^64 | bc; factor 91`, Want: "18446744073709551616", Program: "bc"},
 	{Name: "watching files", Line: `python3 -c 'import ctypes, os
 l = ctypes.CDLL(None); f = l.inotify_init(); l.inotify_add_watch(f, b".", 0x100); open("new", "w"); print(os.read(f, 999)[16:19])'`, Want: "new", Program: "python3"},
-	{Name: "a tmux session", Line: `tmux -S ./t new-session -d 'sleep 30' && tmux -S ./t ls; tmux -S ./t kill-server`, Want: "1 windows", Program: "tmux"},
+	{Name: "a tmux session", Limit: LimitUnixSockets, Line: `tmux -S ./t new-session -d 'sleep 30' && tmux -S ./t ls; tmux -S ./t kill-server`, Want: "1 windows", Program: "tmux"},
 	{Name: "memory mapped files", Line: `python3 -c 'import mmap; f = open("m", "wb+"); f.write(b"x" * 4096); f.flush(); m = mmap.mmap(f.fileno(), 0); m[0:3] = b"map"; m.flush(); print(open("m").read(3))'`, Want: "map", Program: "python3"},
 	{Name: "compression", Line: `seq 99999 >f; for c in gzip xz bzip2; do $c -k f; done; zcat f.gz | tail -1`, Want: "99999"},
 	{Name: "checksums", Line: `echo x >f; sha256sum f >s; sha256sum -c s`, Want: "OK"},
@@ -123,10 +123,17 @@ l = ctypes.CDLL(None); f = l.inotify_init(); l.inotify_add_watch(f, b".", 0x100)
 	{Name: "in a repository: edit and commit", Lived: true, Line: `sed -i s/hello/again/ h.c; echo x >new; mkdir -p d/e; mv new d/e; git add .; git -c user.name=n -c user.email=e commit -qm two; git status --porcelain | wc -l; git log --format=%s -1`, Want: "two", Program: "git"},
 	{Name: "in a repository: branch, merge, stash", Lived: true, Line: `export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e; git checkout -qb b && echo x >f && git add f && git commit -qm b && git checkout -q main && git merge -q b && echo y >f && git stash -q && git stash pop -q && git diff --stat`, Want: "1 file changed", Program: "git"},
 	{Name: "in a repository: rebase", Lived: true, Line: `export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e; git checkout -qb b && echo x >f && git add f && git commit -qm b && git checkout -q main && echo y >g && git add g && git commit -qm c && git rebase -q main b && git log --format=%s | tr -d '\n'`, Want: "bcone", Program: "git"},
-	{Name: "in a repository: build and run", Lived: true, Limit: LimitNewPrograms, Line: `gcc h.c -o h && ./h && rm h`, Want: "hello", Program: "gcc"},
-	{Name: "in a repository: rebuild and run", Lived: true, Limit: LimitNewPrograms, Line: `gcc h.c -o h && ./h && sed -i s/hello/again/ h.c && gcc h.c -o h && ./h`, Want: "again", Program: "gcc"},
-	{Name: "in a repository: build in a directory", Lived: true, Limit: LimitNewPrograms, Line: `mkdir -p out/bin && gcc h.c -o out/bin/h && out/bin/h && rm -r out`, Want: "hello", Program: "gcc"},
-	{Name: "in a repository: a script of its own", Lived: true, Limit: LimitNewPrograms, Line: `printf '#!/bin/sh\necho ran\n' >s; chmod +x s; ./s`, Want: "ran"},
+	{Name: "in a repository: build and run", Lived: true, Line: `gcc h.c -o h && ./h && rm h`, Want: "hello", Program: "gcc"},
+	{Name: "in a repository: rebuild and run", Lived: true, Line: `gcc h.c -o h && ./h && sed -i s/hello/again/ h.c && gcc h.c -o h && ./h`, Want: "again", Program: "gcc"},
+	{Name: "in a repository: build in a directory", Lived: true, Line: `mkdir -p out/bin && gcc h.c -o out/bin/h && out/bin/h && rm -r out`, Want: "hello", Program: "gcc"},
+	{Name: "in a repository: a script of its own", Lived: true, Line: `printf '#!/bin/sh\necho ran\n' >s; chmod +x s; ./s`, Want: "ran"},
+	{Name: "in a repository: make, and what it made", Lived: true, Line: `printf 'all: h out/t\n\t./h && out/t\nh: h.c\n\tgcc $< -o $@\nout/t: h.c\n\tmkdir -p out && gcc $< -o $@\n' >Makefile; make -s && touch h.c && make -s | wc -l`, Want: "2", Program: "gcc"},
+	{Name: "in a repository: a library of its own", Lived: true, Line: `echo 'int f(void) { return 42; }' >f.c; printf '#include <stdio.h>\nint f(void);\nint main(void) { printf("%%d", f()); }\n' >m.c; gcc -shared -fPIC f.c -o libf.so && gcc m.c -L. -lf -o m && LD_LIBRARY_PATH=. ./m`, Want: "42", Program: "gcc"},
+	{Name: "in a repository: a native addon", Lived: true, Line: `mkdir -p node_modules/a && echo 'void *napi_register_module_v1(void *env, void *exports) { return exports; }' >a.c && gcc -shared -fPIC a.c -o node_modules/a/a.node && echo 'module.exports = require("./a.node")' >node_modules/a/index.js && node -p 'typeof require("a")'`, Want: "object", Program: "node"},
+	{Name: "in a repository: a package's program", Lived: true, Line: `mkdir p; echo '{"name": "p", "version": "1.0.0", "bin": {"p": "i.js"}, "scripts": {"postinstall": "gcc -o it h.c && ./it"}}' >p/package.json; printf '#!/usr/bin/env node\nconsole.log("ran it")\n' >p/i.js; cp h.c p; echo '{"name": "a", "version": "1.0.0", "scripts": {"s": "p"}}' >package.json; npm install -s --offline --install-links ./p && npm run -s s && node_modules/p/it`, Want: "ran it", Program: "npm"},
+	{Name: "in a repository: go build and run", Lived: true, Line: gohello + `rm h.c; go build -o x . && ./x && sed -i s/hello/again/ h.go && go build -o x . && ./x && go run .`, Want: "again", Program: "go"},
+	{Name: "in a repository: go test", Lived: true, Line: `rm h.c; ` + gohello + `mkdir q; printf 'package q\nimport "testing"\nfunc TestX(t *testing.T) { t.TempDir() }\n' >q/q_test.go; go vet ./... && go test ./... && go test -c -o q/t ./q && q/t`, Want: "PASS", Program: "go"},
+	{Name: "in a repository: a virtual environment", Lived: true, Line: `python3 -m venv --without-pip --copies .venv && .venv/bin/python -c 'import sys; print(sys.prefix)'`, Want: "/.venv", Program: "python3"},
 	{Name: "in a repository: npm install", Lived: true, Line: `mkdir p; echo '{"name": "p", "version": "1.0.0", "main": "i.js"}' >p/package.json; echo 'module.exports = 42' >p/i.js; echo '{"name": "a", "version": "1.0.0"}' >package.json; npm install -s --offline ./p && node -p 'require("p")'`, Want: "42", Program: "npm"},
 	{Name: "in a repository: go build", Lived: true, Line: `mkdir g; cd g; ` + gohello + `go vet . && go build && go list .`, Want: "example.com/h", Program: "go"},
 	{Name: "in a repository: read the settings", Lived: true, Line: `cat .vscode/tasks.json .envrc .git/config | grep -c main; git config -l | head -1`, Want: "="},
