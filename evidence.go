@@ -137,6 +137,15 @@ type Enforcer interface {
 	Launch(ctx context.Context, l *Launch) (Running, error)
 }
 
+// Stager is an Enforcer that can make what rights need (rulesets, mounts,
+// processes that wait) while the permit is being recorded. It asks the gate
+// nothing, and neither the program nor anything else of the governed side runs,
+// before Launch of the same l, which finds the errors. A launch that never comes
+// leaves nothing alive once the enforcer is closed.
+type Stager interface {
+	Stage(ctx context.Context, l *Launch)
+}
+
 // Running is one live execution.
 type Running interface {
 	Applied() Applied

@@ -1,6 +1,7 @@
 package exeq
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -76,6 +77,18 @@ func newExecution(g *Governor, l *Launch, in Inputs, parent string) *Execution {
 	return &Execution{
 		ID: l.ID, Parent: parent, Request: l.Request, governor: g, launch: l, inputs: in,
 		state: Requested, session: in.Session, counts: map[string]int{}, ended: make(chan ended, 1),
+	}
+}
+
+// stage completes the launch with what was decided. An enforcer that can builds
+// its walls from now on; nothing runs in them before Launch.
+func (x *Execution) stage(ctx context.Context) {
+	l := x.launch
+	l.Rights, l.Gate, l.Lease = x.rights, x, x.governor.Lease
+	l.Env = append(x.rights.Scrub(l.Env), ExecutionVariable+"="+x.ID)
+	l.Ready = func(a Applied) error { return x.started(ctx, a) }
+	if s, ok := x.governor.Enforcer.(Stager); ok {
+		s.Stage(ctx, l)
 	}
 }
 

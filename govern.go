@@ -56,6 +56,8 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 		return out, err
 	}
 
+	x.stage(ctx)
+
 	// Permit, then record: the permit is inert until its leaf is durable and
 	// a place in the log is promised.
 	on, err := g.permit(ctx, x, d)
@@ -70,9 +72,7 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 		return out, g.fail(x, err)
 	}
 	x.move(Admitted)
-	l.Rights, l.Gate, l.Lease, l.Env = x.rights, x, g.Lease, append(x.rights.Scrub(l.Env), ExecutionVariable+"="+x.ID)
 	l.CheckRenewal = g.Admitter.CheckRenewal(x.ID)
-	l.Ready = func(a Applied) error { return x.started(ctx, a) }
 	run, err := g.Enforcer.Launch(ctx, l)
 	if err != nil {
 		// The nonce is burnt and a start may be on record: seal that nothing ran.

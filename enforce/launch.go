@@ -29,10 +29,16 @@ func (e *Enforcer) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, er
 		return nil, fmt.Errorf("%w: an enforcer launches once", exeq.ErrEnforce)
 	}
 	e.launched = true
-	s := &launching{Enforcer: e, launch: l, ctx: ctx}
+	s := &launching{Enforcer: e, launch: l, ctx: ctx, built: make(chan struct{})}
 	run := s.run
-	if e.tier == exeq.TierNested {
+	switch {
+	case e.tier == exeq.TierNested:
 		run = s.runNested
+	case e.staged != nil && e.staged.launch == l:
+		s = e.staged
+		run = s.run
+	default:
+		s.stage()
 	}
 	r, err := run()
 	if err != nil {
@@ -42,11 +48,22 @@ func (e *Enforcer) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, er
 	return r, nil
 }
 
+// Stage implements exeq.Stager.
+func (e *Enforcer) Stage(ctx context.Context, l *exeq.Launch) {
+	if e.tier == exeq.TierNested || e.launched || e.staged != nil {
+		return
+	}
+	e.staged = &launching{Enforcer: e, launch: l, ctx: ctx, built: make(chan struct{})}
+	go e.staged.stage()
+}
+
 // launching is a launch under way.
 type launching struct {
 	*Enforcer
-	launch *exeq.Launch
-	ctx    context.Context
+	built    chan struct{} // closed when stage has returned
+	stageErr error
+	launch   *exeq.Launch
+	ctx      context.Context
 
 	dir       string // of this execution, in Scratch
 	canary    programs.Identity
@@ -78,33 +95,42 @@ func (s *launching) undo() {
 	}
 }
 
+// stage takes the launch to where the command waits for the answer to its first
+// canary: nothing of the governed side has run, and the gate was not asked.
+func (s *launching) stage() {
+	defer close(s.built)
+	s.stageErr = func() error {
+		if l := s.launch; l.Rights.TierFloor > exeq.TierRootless {
+			return fmt.Errorf("rights ask for tier %s", l.Rights.TierFloor)
+		}
+		if err := s.prepareRights(); err != nil {
+			return err
+		}
+		store, err := programs.OpenStore(s.storeDir())
+		if err != nil {
+			return err
+		}
+		s.onUndo(func() { store.Close() })
+		if err := s.await(); err != nil {
+			return err
+		}
+		s.openTerminal()
+		s.running = newRunning(s, store)
+		if err := s.build(s.running); err != nil {
+			return err
+		}
+		return s.enter(s.running)
+	}()
+}
+
 func (s *launching) run() (*running, error) {
-	l := s.launch
-	if l.Rights.TierFloor > exeq.TierRootless {
-		return nil, fmt.Errorf("rights ask for tier %s", l.Rights.TierFloor)
+	<-s.built
+	if s.stageErr != nil {
+		return nil, s.stageErr
 	}
+	r, l := s.running, s.launch
 	if l.Gate == nil || l.CheckRenewal == nil || l.Lease <= 0 {
 		return nil, errors.New("a launch needs a gate, a check of renewals and a lease")
-	}
-	if err := s.prepareRights(); err != nil {
-		return nil, err
-	}
-	store, err := programs.OpenStore(s.storeDir())
-	if err != nil {
-		return nil, err
-	}
-	s.onUndo(func() { store.Close() })
-	if err := s.await(); err != nil {
-		return nil, err
-	}
-	s.openTerminal()
-	r := newRunning(s, store)
-	s.running = r
-	if err := s.build(r); err != nil {
-		return nil, err
-	}
-	if err := s.enter(r); err != nil {
-		return nil, err
 	}
 	if err := r.notify.release(s); err != nil {
 		if f := s.agent.Failure(spawn.RoleCommand); f != nil {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -426,6 +427,69 @@ func TestFailedLaunchLeavesNothing(t *testing.T) {
 	for _, e := range es {
 		if strings.HasPrefix(e.Name(), "execution-") {
 			t.Errorf("left behind: %s", e.Name())
+		}
+	}
+}
+
+// What was staged waits: nothing of the governed side runs and the gate hears
+// nothing before the launch, and without one nothing is left.
+func TestStagedWaits(t *testing.T) {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, launched := range []bool{true, false} {
+		b := newBox(t)
+		marker := b.path("ran")
+		init := -1 // pidfd
+		b.setup = func(l *exeq.Launch) {
+			b.enforcer.Stage(context.Background(), l)
+			s := b.enforcer.staged
+			<-s.built
+			if s.stageErr != nil {
+				t.Fatal(s.stageErr)
+			}
+			if init, err = unix.Dup(s.running.initFD); err != nil {
+				t.Fatal(err)
+			}
+			// Long enough for a command that does not wait.
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.running.initFD), Events: unix.POLLIN}}, 200); n != 0 || err != nil {
+				t.Errorf("init did not wait: %d, %v", n, err)
+			}
+			pids, err := s.running.processes()
+			if err != nil || len(pids) != 1 {
+				t.Fatalf("processes %v, %v", pids, err)
+			}
+			var exe unix.Stat_t
+			if err := s.running.executes(pids[0], &exe); err != nil || exe.Ino != self.Sys().(*syscall.Stat_t).Ino {
+				t.Errorf("the command executes something already (%v)", err)
+			}
+			if _, err := os.Lstat(marker); err == nil || len(b.gate.asks)+len(b.gate.seen) > 0 {
+				t.Errorf("before the launch: marker %v, gate %v %v", err, b.gate.asks, b.gate.seen)
+			}
+			if !launched {
+				b.enforcer.Close()
+			}
+		}
+		r, err := b.start("touch", marker)
+		defer unix.Close(init)
+		if !launched {
+			if !errors.Is(err, exeq.ErrEnforce) {
+				t.Errorf("launched after the end: %v", err)
+			}
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(init), Events: unix.POLLIN}}, 10_000); n != 1 || err != nil {
+				t.Errorf("init is alive (%v)", err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(filepath.Dir(b.dir), "state", "execution-*")); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		} else if err != nil {
+			t.Fatal(err)
+		} else if exit, err := r.Wait(); err != nil || exit.Code != 0 {
+			t.Errorf("exit %+v, %v", exit, err)
+		}
+		if _, err := os.Lstat(marker); (err == nil) != launched {
+			t.Errorf("launched %v, the command ran: %v", launched, err == nil)
 		}
 	}
 }

@@ -35,6 +35,7 @@ type Enforcer struct {
 	readyErr error
 	egress   net.Listener
 	launched bool
+	staged   *launching // nil: none
 }
 
 // identity is what the execution runs as.
@@ -221,6 +222,12 @@ func (e *Enforcer) await() error {
 // does nothing.
 func (e *Enforcer) Close() error {
 	if e.launched {
+		return nil
+	}
+	e.launched = true
+	if e.staged != nil {
+		<-e.staged.built
+		e.staged.undo()
 		return nil
 	}
 	if e.await() == nil && e.egress != nil {

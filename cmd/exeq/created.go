@@ -24,8 +24,24 @@ type lookingBack struct {
 	live func(*exeq.Launch, exeq.Running)
 }
 
+// Stage implements exeq.Stager: from then on paths may be made.
+func (e *lookingBack) Stage(ctx context.Context, l *exeq.Launch) {
+	e.look(l)
+	if s, ok := e.Enforcer.(exeq.Stager); ok {
+		s.Stage(ctx, l)
+	}
+}
+
 // Launch implements exeq.Enforcer.
 func (e *lookingBack) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running, error) {
+	r, err := e.Enforcer.Launch(ctx, l)
+	if err == nil && e.live != nil {
+		e.live(l, r)
+	}
+	return r, err
+}
+
+func (e *lookingBack) look(l *exeq.Launch) {
 	for _, c := range l.Rights.Cells {
 		raw, err := exeq.DecodeBytes(c.Path)
 		if err != nil || c.At.Write || !l.Rights.Lookup(path.Dir(c.Path)).Write {
@@ -35,11 +51,6 @@ func (e *lookingBack) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running,
 			e.absent = append(e.absent, raw)
 		}
 	}
-	r, err := e.Enforcer.Launch(ctx, l)
-	if err == nil && e.live != nil {
-		e.live(l, r)
-	}
-	return r, err
 }
 
 // tell says what of it is there now.
