@@ -8,34 +8,53 @@ import (
 	"time"
 )
 
-// append records the next leaf of the execution's chain. When it fails the
-// chain ends there: nothing may follow a leaf whose fate is unknown.
+// draft is a leaf without its place in the chain.
+type draft struct {
+	kind    Kind
+	body    LeafBody
+	private map[string]any
+	key     Signer
+}
+
+// append records the next leaf of the execution's chain.
 func (x *Execution) append(ctx context.Context, kind Kind, b LeafBody, private map[string]any, key Signer) (*PermitRecord, error) {
+	return x.appendAll(ctx, draft{kind, b, private, key})
+}
+
+// appendAll records the next leaves of the execution's chain, all or none, and
+// gives the last. When it fails the chain ends there: nothing may follow a leaf
+// whose fate is unknown.
+func (x *Execution) appendAll(ctx context.Context, drafts ...draft) (*PermitRecord, error) {
 	x.chain.Lock()
 	defer x.chain.Unlock()
 	if x.seq < 0 {
 		return nil, fmt.Errorf("%w: the chain of %s ended at a leaf that could not be recorded", ErrRecord, x.ID)
 	}
-	l := Leaf{
-		Kind: kind, Execution: x.ID, Parent: x.Parent, Seq: x.seq, Prev: x.prev,
-		Actor: x.governor.Actor(x.Request.Subject), Body: b,
-	}
-	e, err := NewEntry(l, private, key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+	seq, prev := x.seq, x.prev
+	entries := make([]Entry, len(drafts))
+	for i, d := range drafts {
+		l := Leaf{
+			Kind: d.kind, Execution: x.ID, Parent: x.Parent, Seq: seq, Prev: prev,
+			Actor: x.governor.Actor(x.Request.Subject), Body: d.body,
+		}
+		e, err := NewEntry(l, d.private, d.key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrRecord, err)
+		}
+		seq, prev, entries[i] = seq+1, LeafHash(e.Bytes), e
 	}
 	// Not the caller's to cancel: a leaf whose fate nobody waited for would end
 	// the chain.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), MaxMergeDelay)
 	defer cancel()
-	promises, err := x.governor.Recorder.Record(ctx, e)
+	promises, err := x.governor.Recorder.Record(ctx, entries...)
 	if err != nil {
 		x.seq = -1
 		return nil, err
 	}
-	x.seq++
-	x.prev = LeafHash(e.Bytes)
-	on := &PermitRecord{Leaf: e.Bytes, Promise: promises[0]}
+	x.seq, x.prev = seq, prev
+	e := entries[len(entries)-1]
+	on := &PermitRecord{Leaf: e.Bytes, Promise: promises[len(promises)-1]}
 	for _, d := range e.Disclosures {
 		if d.Field == "permit" {
 			on.Permit = d
@@ -63,12 +82,21 @@ func (x *Execution) started(ctx context.Context, a Applied) error {
 
 // activities records one or more leaves over entries.
 func (x *Execution) activities(ctx context.Context, entries []ActivityEntry, v Verdict, policies []string) error {
+	drafts, err := x.draftActivities(entries, v, policies)
+	if err != nil || len(drafts) == 0 {
+		return err
+	}
+	_, err = x.appendAll(ctx, drafts...)
+	return err
+}
+
+func (x *Execution) draftActivities(entries []ActivityEntry, v Verdict, policies []string) (drafts []draft, err error) {
 	for len(entries) > 0 {
 		part := entries[:min(len(entries), MaxTickActivities)]
 		entries = entries[len(part):]
 		root, opened, err := sealEntries(part)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		counts := map[string]int{}
 		for _, e := range part {
@@ -77,14 +105,11 @@ func (x *Execution) activities(ctx context.Context, entries []ActivityEntry, v V
 		x.mu.Lock()
 		labels := len(x.session.Labels)
 		x.mu.Unlock()
-		_, err = x.append(ctx, KindActivity, LeafBody{
+		drafts = append(drafts, draft{KindActivity, LeafBody{
 			Verdict: v, Policies: policies, Entries: len(part), Root: root, Counts: counts, Labels: labels,
-		}, map[string]any{"entries": opened}, x.governor.NodeKey)
-		if err != nil {
-			return err
-		}
+		}, map[string]any{"entries": opened}, x.governor.NodeKey})
 	}
-	return nil
+	return drafts, nil
 }
 
 // SealedEntry is one entry of an activity leaf with its own salt, so that a
@@ -133,45 +158,62 @@ func (x *Execution) record(ctx context.Context, done <-chan struct{}) {
 }
 
 func (x *Execution) flush(ctx context.Context) error {
+	drafts, err := x.draftPending()
+	if err != nil || len(drafts) == 0 {
+		return err
+	}
+	_, err = x.appendAll(ctx, drafts...)
+	return err
+}
+
+// draftPending takes what was seen and is not on record.
+func (x *Execution) draftPending() ([]draft, error) {
 	x.mu.Lock()
 	entries, dropped := x.pending, x.dropped
 	x.pending, x.dropped = nil, 0
 	x.mu.Unlock()
 	if dropped > 0 {
-		return fmt.Errorf("%w: %d activities came faster than they can be recorded", ErrRevoked, dropped)
+		return nil, fmt.Errorf("%w: %d activities came faster than they can be recorded", ErrRevoked, dropped)
 	}
-	if len(entries) == 0 {
-		return nil
-	}
-	return x.activities(ctx, entries, "", nil)
+	return x.draftActivities(entries, "", nil)
 }
 
 // appraised records the ticks since the last appraisal leaf.
 func (x *Execution) appraised(ctx context.Context, t *ticks) error {
-	if t.sequence == t.first && len(t.failed) == 0 {
+	drafts := x.draftTicks(t)
+	if len(drafts) == 0 {
 		return nil
 	}
-	_, err := x.append(ctx, KindAppraisal, LeafBody{
-		FirstTick: t.first + 1, LastTick: t.sequence, MaxGap: t.gap.Milliseconds(), Failed: t.failed, HeldMillis: t.held.Milliseconds(),
-	}, nil, x.governor.NodeKey)
-	t.first, t.gap, t.held, t.failed = t.sequence, 0, 0, nil
+	_, err := x.appendAll(ctx, drafts...)
 	return err
 }
 
+func (x *Execution) draftTicks(t *ticks) []draft {
+	if t.sequence == t.first && len(t.failed) == 0 {
+		return nil
+	}
+	body := LeafBody{
+		FirstTick: t.first + 1, LastTick: t.sequence, MaxGap: t.gap.Milliseconds(), Failed: t.failed, HeldMillis: t.held.Milliseconds(),
+	}
+	t.first, t.gap, t.held, t.failed = t.sequence, 0, 0, nil
+	return []draft{{KindAppraisal, body, nil, x.governor.NodeKey}}
+}
+
 // settle, once nothing runs any more, waits for what is being written and
-// records the ticks that no leaf tells yet: nothing may follow the end.
-func (x *Execution) settle(ctx context.Context) error {
+// drafts what no leaf tells yet: nothing may follow the end.
+func (x *Execution) settle() ([]draft, error) {
 	x.writers.Wait()
 	x.ticks.stop(false)
-	return errors.Join(x.flush(ctx), x.appraised(ctx, &x.ticks))
+	drafts, err := x.draftPending()
+	return append(drafts, x.draftTicks(&x.ticks)...), err
 }
 
 // revoked records why trust ended; the record follows the kill order, not the
 // other way round, so its error only adds to the others.
 func (x *Execution) revoked(code string, why error) error {
-	ctx := context.Background()
-	settled := x.settle(ctx)
-	_, err := x.append(ctx, KindRevoke, LeafBody{Code: code}, map[string]any{"reason": fmt.Sprint(why)}, x.governor.IssuerKey)
+	drafts, settled := x.settle()
+	_, err := x.appendAll(context.Background(), append(drafts,
+		draft{KindRevoke, LeafBody{Code: code}, map[string]any{"reason": fmt.Sprint(why)}, x.governor.IssuerKey})...)
 	return errors.Join(settled, err)
 }
 
@@ -179,11 +221,11 @@ func (x *Execution) revoked(code string, why error) error {
 func (x *Execution) seal(ctx context.Context, out *Outcome, code string, exit Exit) error {
 	ctx = context.WithoutCancel(ctx)
 	out.Exit, out.Code = exit, code
-	settled := x.settle(ctx)
+	drafts, settled := x.settle()
 	x.mu.Lock()
-	counts := x.counts
+	counts, held := x.counts, x.ticks.held.Milliseconds()
 	x.mu.Unlock()
-	_, err := x.append(ctx, KindEnd, LeafBody{Code: code, Counts: counts, HeldMillis: x.ticks.held.Milliseconds()}, map[string]any{"exit": exit}, x.governor.NodeKey)
+	_, err := x.appendAll(ctx, append(drafts, draft{KindEnd, LeafBody{Code: code, Counts: counts, HeldMillis: held}, map[string]any{"exit": exit}, x.governor.NodeKey})...)
 	if err == nil {
 		x.move(Sealed)
 		out.State = Sealed

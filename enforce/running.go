@@ -225,7 +225,9 @@ func (r *running) finish() {
 	r.stopTerminal()
 	r.egress.Close()
 	r.notify.stop()
-	r.agent.Close()
+	// Nothing lives inside any more. The kernel takes its time to clear an
+	// agent's namespaces away, and nobody has to wait for that.
+	go r.agent.Close()
 	for _, f := range r.cleanup {
 		f()
 	}
