@@ -133,6 +133,9 @@ func (t *Time) UnmarshalText(b []byte) error {
 // to printable UTF-8, one way only: bytes that are not valid UTF-8, '%', and
 // runes that do not print become %XX with upper-case hexadecimal digits.
 func EncodeBytes(s string) string {
+	if plainText(s) {
+		return s
+	}
 	clean := true
 	for _, r := range s {
 		if r == '%' || r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -159,10 +162,21 @@ func EncodeBytes(s string) string {
 	return string(out)
 }
 
+// plainText reports whether s is of printable ASCII without '%': it is its own
+// encoding.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '%' {
+			return false
+		}
+	}
+	return true
+}
+
 // DecodeBytes is the inverse of EncodeBytes; it refuses every spelling that
 // EncodeBytes would not have written.
 func DecodeBytes(s string) (string, error) {
-	if strings.IndexByte(s, '%') < 0 && EncodeBytes(s) == s {
+	if plainText(s) || strings.IndexByte(s, '%') < 0 && EncodeBytes(s) == s {
 		return s, nil
 	}
 	out := make([]byte, 0, len(s))

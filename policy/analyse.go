@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/cedar-policy/cedar-go"
 	cedarast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
@@ -80,35 +82,56 @@ type conjunct struct {
 }
 
 // analyse splits the conditions into conjuncts and compiles what is needed of
-// them: the conditions that the index does not decide, and the residue for
-// each class.
+// them: the conditions that the index does not decide, those that are left to
+// Cedar, and the residue for each class.
 func (r *rule) analyse() {
 	for _, c := range r.policy.Conditions {
 		r.conjuncts = splitConjuncts(r.conjuncts, c.Body, c.Condition == ast.ConditionUnless)
 	}
-	r.indexed = r.indexedConjunct()
+	// Up to the first conjunct that only Cedar knows none can err, so any that
+	// is false decides. Behind it a false one could hide an error before it.
+	asked := make([]bool, len(r.conjuncts))
+	for i, c := range r.conjuncts {
+		k := quickOf(c.node)
+		if c.negate {
+			k = not(k)
+		}
+		if k == nil {
+			break
+		}
+		asked[i] = true
+		r.quick = append(r.quick, k)
+	}
+	if r.indexed = r.indexedConjunct(); r.indexed >= 0 {
+		r.quick = slices.Delete(r.quick, r.indexed, r.indexed+1)
+	}
 	for i, c := range r.conjuncts {
 		r.uses |= c.uses
 		if i != r.indexed {
 			r.pending |= c.uses
+			if !asked[i] {
+				r.left |= c.uses
+			}
 		}
 	}
-	r.cond, _ = r.without(0)
+	r.cond, _ = r.without(func(int, conjunct) bool { return false })
+	r.rest, _ = r.without(func(i int, _ conjunct) bool { return asked[i] })
 	for cl := range numClasses {
-		if r.residue[cl], r.varies[cl] = r.without(varying[cl]); !r.varies[cl] {
+		r.residue[cl], r.varies[cl] = r.without(func(_ int, c conjunct) bool { return c.uses&varying[cl] != 0 })
+		if !r.varies[cl] {
 			r.residue[cl] = r.cond
 		}
 	}
 }
 
-// without compiles the conjuncts that do not depend on anything in out, the
-// indexed one left away: nil if there is none. left says that some were out.
-func (r *rule) without(out deps) (p *cedar.Policy, left bool) {
+// without compiles the conjuncts but those that are out, the indexed one left
+// away: nil if there is none. left says that some were out.
+func (r *rule) without(out func(i int, c conjunct) bool) (p *cedar.Policy, left bool) {
 	rest := &ast.Policy{Effect: r.policy.Effect,
 		Principal: ast.ScopeTypeAll{}, Action: ast.ScopeTypeAll{}, Resource: ast.ScopeTypeAll{}}
 	for i, c := range r.conjuncts {
 		switch {
-		case c.uses&out != 0:
+		case out(i, c):
 			left = true
 		case i != r.indexed:
 			rest.Conditions = append(rest.Conditions, ast.ConditionType{Condition: ast.Condition(!c.negate), Body: c.node})
@@ -122,16 +145,20 @@ func (r *rule) without(out deps) (p *cedar.Policy, left bool) {
 
 // indexedConjunct finds the condition that names places and so narrows as a
 // scope does: it holds exactly for the resources that the index finds by its
-// keys. -1: none, or the scope names a resource already.
+// keys. None before it may err. -1: none, or the scope names a resource already.
 func (r *rule) indexedConjunct() int {
 	switch r.policy.Resource.(type) {
 	case ast.ScopeTypeAll, ast.ScopeTypeIs:
 	default:
 		return -1
 	}
-	for i, c := range r.conjuncts {
+	for i, k := range r.quick { // the first conjuncts
+		c := r.conjuncts[i]
 		if _, ok := placeKeys(nil, c.node); ok && !c.negate {
 			return i
+		}
+		if slices.ContainsFunc(scopeActions(r.policy.Action), func(a string) bool { return !k.total(vocabulary().actions[a].class) }) {
+			return -1
 		}
 	}
 	return -1

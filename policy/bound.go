@@ -144,7 +144,7 @@ func (q *query) bound(a *action, resource string) (b bound) {
 	if err := q.aim(a, resource, exeq.Digest{}); err != nil {
 		return bound{}
 	}
-	q.set.index.find(q)
+	q.set.index.find(q, true)
 	var want deps
 	for _, i := range q.found {
 		want |= q.set.rules[i].pending &^ varying[a.class]

@@ -46,7 +46,7 @@ func (g generator) randomPaths(s *Set, c *exeq.Context, n int) []string {
 // Rights equal naive evaluation: over every path, by the linear scan, and for
 // programs over digests, arguments, sessions and risks.
 func TestCompileEqualsNaive(t *testing.T) {
-	sets := 40
+	sets := 60
 	if testing.Short() {
 		sets = 15
 	}

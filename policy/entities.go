@@ -20,6 +20,8 @@ type directory struct {
 	// itself.
 	listed bool
 	known  map[types.EntityUID]*principal
+	// agents and users are of known, by id.
+	agents, users map[string]*principal
 }
 
 // principal is a User or Agent with everything that it is in, itself first.
@@ -27,6 +29,7 @@ type principal struct {
 	uid       types.EntityUID
 	ancestors []types.EntityUID
 	entity    types.Entity
+	groups    []group // of ancestors, those that scopes name
 }
 
 // entityJSON is one element of entities.json, in Cedar's own JSON form.
@@ -42,7 +45,8 @@ func decodeEntities(text string) (*directory, error) {
 	if err := canon.Decode([]byte(text), &list, canon.Limits{Bytes: exeq.MaxConfigBytes, Depth: exeq.MaxDepth}); err != nil {
 		return nil, err
 	}
-	d := &directory{listed: true, known: make(map[types.EntityUID]*principal, len(list))}
+	d := &directory{listed: true, known: make(map[types.EntityUID]*principal, len(list)),
+		agents: map[string]*principal{}, users: map[string]*principal{}}
 	parents := map[types.EntityUID][]types.EntityUID{}
 	for i, e := range list {
 		uid, err := directoryUID(e.UID)
@@ -79,6 +83,12 @@ func decodeEntities(text string) (*directory, error) {
 		}
 		p.entity = types.Entity{UID: uid, Parents: types.NewEntityUIDSet(p.ancestors[1:]...)}
 		d.known[uid] = p
+		switch uid.Type {
+		case typeAgent:
+			d.agents[string(uid.ID)] = p
+		case typeUser:
+			d.users[string(uid.ID)] = p
+		}
 	}
 	return d, nil
 }
@@ -138,15 +148,16 @@ func directoryUID(e exeq.Entity) (types.EntityUID, error) {
 // not be, or why it is refused.
 func (d *directory) find(e exeq.Entity) (types.EntityUID, *principal, error) {
 	uid := types.EntityUID{ID: types.String(e.ID)}
+	var p *principal
 	switch e.Type {
 	case "Agent":
-		uid.Type = typeAgent
+		uid.Type, p = typeAgent, d.agents[e.ID]
 	case "User":
-		uid.Type = typeUser
+		uid.Type, p = typeUser, d.users[e.ID]
 	default:
 		return uid, nil, fmt.Errorf("a %q cannot ask: principals are agents and users", e.Type)
 	}
-	if p, ok := d.known[uid]; ok {
+	if p != nil {
 		return uid, p, nil
 	}
 	if d.listed {

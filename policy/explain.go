@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -14,24 +15,29 @@ import (
 // line that would allow it. What was asked stands in front of it, where it is
 // printed.
 func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
+	b := q.words[:0]
 	switch why {
 	case byError:
-		return fmt.Sprintf("policy %s could not be evaluated, and any doubt denies", quoteAll(d.Policies))
+		b = append(appendIDs(append(b, "policy "...), d.Policies), " could not be evaluated, and any doubt denies"...)
 	case byForbid:
 		r := firstFinal(o.forbids)
-		return "policy " + quoteAll(d.Policies) + " (" + r.file + ":" + strconv.Itoa(r.line) +
-			") forbids it; to allow it add there: unless { " + q.exactly() + " }"
+		b = append(appendIDs(append(b, "policy "...), d.Policies), " ("...)
+		b = strconv.AppendInt(append(append(b, r.file...), ':'), int64(r.line), 10)
+		b = append(q.appendExactly(append(b, ") forbids it; to allow it add there: unless { "...)), " }"...)
 	case byNothing:
-		return "no policy permits it; to allow it add: " + q.permitLine()
+		b = q.appendPermitLine(append(b, "no policy permits it; to allow it add: "...))
 	case byObligation:
-		return fmt.Sprintf("the obligations of %s contradict one another; make them agree", quoteAll(ids(o.permits)))
+		b = append(appendIDs(append(b, "the obligations of "...), ids(o.permits)), " contradict one another; make them agree"...)
 	case byNeed:
-		return fmt.Sprintf("policy %s waits for %s", quoteAll(d.Policies), strings.Join(d.Needs, " and "))
+		b = appendJoined(append(appendIDs(append(b, "policy "...), d.Policies), " waits for "...), d.Needs, " and ")
+	default:
+		b = appendJoined(append(b, "allowed by "...), d.Policies, ", ")
+		if d.Verdict == exeq.Modify {
+			b = appendJoined(append(b, " with "...), d.Obligations, ", ")
+		}
 	}
-	if d.Verdict == exeq.Modify {
-		return "allowed by " + strings.Join(d.Policies, ", ") + " with " + strings.Join(d.Obligations, ", ")
-	}
-	return "allowed by " + strings.Join(d.Policies, ", ")
+	q.words = b
+	return string(b)
 }
 
 func firstFinal(forbids []*rule) *rule {
@@ -43,46 +49,70 @@ func firstFinal(forbids []*rule) *rule {
 	return forbids[0]
 }
 
-func quoteAll(ids []string) string {
-	return `"` + strings.Join(ids, `", "`) + `"`
+// appendIDs quotes and joins.
+func appendIDs(b []byte, ids []string) []byte {
+	return append(appendJoined(append(b, '"'), ids, `", "`), '"')
 }
 
-// written gives the resource the way a policy should name it: relative to
-// workspace, home or tmp where it lies there.
-func (q *query) written() string {
+func appendJoined(b []byte, list []string, between string) []byte {
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, between...)
+		}
+		b = append(b, s...)
+	}
+	return b
+}
+
+// appendWritten writes the resource the way a policy should name it: relative
+// to workspace, home or tmp where it lies there.
+func (q *query) appendWritten(b []byte) []byte {
 	id := string(q.resource.ID)
 	if q.action.class != classPath && q.action.class != classProgram {
-		return q.resource.String()
+		for _, c := range []byte(id) {
+			if c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+				return append(b, q.resource.String()...)
+			}
+		}
+		return append(append(append(append(b, q.resource.Type...), `::"`...), id...), '"')
 	}
 	c := &q.request.Context
 	for _, at := range [...]struct{ name, dir string }{{"Workspace", c.Workspace}, {"Tmp", c.Tmp}, {"Home", c.Home}} {
 		if rel, ok := relative(at.dir, id); ok && at.dir != "/" {
-			return namespace + at.name + "::" + cedarString(rel)
+			return append(append(append(append(b, namespace...), at.name...), "::"...), cedarString(rel)...)
 		}
 	}
-	return namespace + "Path::" + cedarString(id)
+	return append(append(append(b, namespace...), "Path::"...), cedarString(id)...)
+}
+
+// appendExactly writes the condition that singles this resource out.
+func (q *query) appendExactly(b []byte) []byte {
+	if q.action.class == classPath || q.action.class == classProgram {
+		return q.appendWritten(append(b, "resource in "...))
+	}
+	return q.appendWritten(append(b, "resource == "...))
 }
 
 // exactly is the condition that singles this resource out.
-func (q *query) exactly() string {
-	if q.action.class == classPath || q.action.class == classProgram {
-		return "resource in " + q.written()
-	}
-	return "resource == " + q.written()
+func (q *query) exactly() string { return string(q.appendExactly(nil)) }
+
+// appendPermitLine writes the whole policy that would permit exactly this.
+func (q *query) appendPermitLine(b []byte) []byte {
+	b = append(append(append(b, `@id("`...), q.action.name...), '-')
+	b = append(q.appendSlug(b), `") permit(principal, action == `...)
+	return append(q.appendExactly(append(append(b, q.action.text...), ", "...)), ");"...)
 }
 
-// permitLine is the whole policy that would permit exactly this.
-func (q *query) permitLine() string {
-	return `@id("` + q.action.name + "-" + q.slug() + `") permit(principal, action == ` + q.action.text + ", " + q.exactly() + ");"
-}
+func (q *query) permitLine() string { return string(q.appendPermitLine(nil)) }
 
-// slug makes the resource's last part usable in an id.
-func (q *query) slug() string {
+// appendSlug makes the resource's last part usable in an id.
+func (q *query) appendSlug(b []byte) []byte {
 	id := strings.TrimRight(string(q.resource.ID), "/")
 	if q.action.class != classEndpoint {
 		id = id[strings.LastIndexByte(id, '/')+1:]
 	}
-	out := make([]byte, 0, 40)
+	var room [40]byte
+	out := room[:0]
 	for _, c := range []byte(id[:min(len(id), cap(out))]) {
 		switch {
 		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_':
@@ -93,7 +123,7 @@ func (q *query) slug() string {
 		}
 		out = append(out, c)
 	}
-	return strings.Trim(string(out), "-")
+	return append(b, bytes.Trim(out, "-")...)
 }
 
 // cedarString quotes text that EncodeBytes has made printable.
@@ -139,7 +169,13 @@ func (s *Set) Explain(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (*E
 	if err != nil || len(s.rules) == 0 {
 		return e, nil // denied before any rule was looked at; Reason says why
 	}
-	_, o, why := q.decide()
+	o, why := q.decide(new(exeq.Decision))
+	s.index.find(q, true) // those, too, that a condition kept out
+	var want deps
+	for _, i := range q.found {
+		want |= s.rules[i].pending
+	}
+	q.need(want)
 	for _, i := range q.found {
 		e.Rules = append(e.Rules, q.explainRule(s.rules[i], &d))
 	}

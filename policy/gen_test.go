@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,10 +71,11 @@ func (g generator) rule(id int, action string) string {
 			`resource in Exeq::Domain::"com"`, `resource == Exeq::Endpoint::"api.example.com:443"`, `resource == Exeq::Endpoint::"127.0.0.1:80"`)
 		conds = g.some("resource.port == 443", `resource.host == "api.example.com"`, "[80, 443].contains(resource.port)",
 			`context.session.labels.contains("pii")`, "context.risk > 50", "resource has ip && resource.ip.isLoopback()", "context.tier >= 20",
-			`resource in [Exeq::Domain::"example.com", Exeq::Domain::"org"]`)
+			`resource in [Exeq::Domain::"example.com", Exeq::Domain::"org"]`, `resource.host == "a.org"`, `resource.port < 443 || resource.host == "com"`,
+			`!(resource in Exeq::Domain::"org")`, "context.session.connects <= 2", `principal == Exeq::User::"ann"`)
 	case "call_tool":
 		resource = g.pick("resource", `resource in Exeq::ToolServer::"git"`, `resource == Exeq::Tool::"git/push"`)
-		conds = g.some(`context.session.labels.contains("pii")`, `resource.name == "push"`)
+		conds = g.some(`context.session.labels.contains("pii")`, `resource.name == "push"`, `resource.name == "pull"`, `resource.server != "db"`)
 	}
 	var notes []string
 	notes = append(notes, fmt.Sprintf("@id(\"r%03d\")", id))
@@ -107,11 +109,13 @@ func (g generator) files(action string) (resource string, conds []string) {
 	dynamic := []string{
 		`context.session.labels.contains("pii")`, "context.risk > 50", `context.args.contains("-v")`, `resource.name == "a"`,
 		fmt.Sprintf("resource.sha256 == %q", exeq.Digest{1}), `context.command like "make*"`, "context.session.execs < 3",
+		`context.args.contains("-w")`, `context.args.contains("-v") && context.risk > 20`, `resource.name == "b"`, `["a", "c"].contains(resource.name)`,
+		`resource.name like "a*" && context.args.contains("-v")`, `context.command == "other" || context.args.contains("-v")`,
 	}
 	if action == "read" || action == "write" {
 		return resource, g.some(static...)
 	}
-	return resource, g.some(append(static, dynamic...)...)
+	return resource, g.some(slices.Concat(static, static, dynamic)...)
 }
 
 func (g generator) some(list ...string) (out []string) {
@@ -181,6 +185,9 @@ func (g generator) request() *exeq.Request {
 	}
 	if g.IntN(2) == 0 {
 		r.Argv = nil
+		for range g.IntN(4) {
+			r.Argv = append(r.Argv, g.pick("-v", "-w", "-v", "x"))
+		}
 	}
 	if g.IntN(2) == 0 {
 		r.Resource.SHA256[0]++

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -10,55 +12,190 @@ import (
 // index finds the rules whose scope a request matches, exactly: action, then
 // resource, then principal. Groups are expanded when it is built; a path is
 // looked up once for each of its directories. What it finds needs only the
-// rest of its conditions evaluated. A test holds it equal to a linear scan.
-type index map[*action]*actionIndex
+// rest of its conditions evaluated. A rule about any resource that asks for one
+// argument, name or host is found by that. A test holds the index equal to a
+// linear scan.
+type index struct {
+	actions map[*action]*actionIndex
+	// numbers are of the principals and groups that scopes name.
+	numbers map[types.EntityUID]int32
+}
 
 type actionIndex struct {
 	any   bucket
-	equal map[string]*bucket
+	equal names
 	// in holds rules for what lies in an entity, by its type and id.
-	in map[types.EntityType]map[string]*bucket
+	in [numSlots]names
+	// keyed holds the rules about any resource that stand under a literal of
+	// their conditions, as byArg, byName and byHost do; uses is what they all
+	// look at.
+	keyed                 bucket
+	byArg, byName, byHost names
+	uses                  deps
 	// spread: a rule stands under several keys, so hits may repeat.
 	spread bool
+}
+
+// slot numbers the types that a resource can be in.
+type slot int
+
+const (
+	slotPath slot = iota
+	slotWorkspace
+	slotHome
+	slotTmp
+	slotDomain
+	slotServer
+	slotSelf // the resource's own type, where that is no Path
+	numSlots
+)
+
+// slotOf gives the slot of a type for an action; false where nothing that the
+// action is done to can be in it.
+func slotOf(t types.EntityType, a *action) (slot, bool) {
+	switch t {
+	case typePath:
+		return slotPath, true
+	case typeWorkspace:
+		return slotWorkspace, true
+	case typeHome:
+		return slotHome, true
+	case typeTmp:
+		return slotTmp, true
+	case typeDomain:
+		return slotDomain, true
+	case typeToolServer:
+		return slotServer, true
+	}
+	return slotSelf, t == a.resource
+}
+
+// names finds a bucket by a text. Most texts that are asked for are of no
+// length that stands in it, and need no hashing.
+type names struct {
+	at      map[string]*bucket
+	lengths [4]uint64
+}
+
+func (n *names) get(s string) *bucket {
+	l := uint8(len(s))
+	if n.lengths[l>>6]&(1<<(l&63)) == 0 {
+		return nil
+	}
+	return n.at[s]
+}
+
+func (n *names) make(s string) *bucket {
+	b := n.at[s]
+	if b == nil {
+		if n.at == nil {
+			n.at = map[string]*bucket{}
+		}
+		b = &bucket{}
+		n.at[s] = b
+		l := uint8(len(s))
+		n.lengths[l>>6] |= 1 << (l & 63)
+	}
+	return b
 }
 
 // bucket holds the rules of one resource key by principal.
 type bucket struct {
 	any  []int32
 	is   map[types.EntityType][]int32
-	byID map[types.EntityUID][]grant
+	byID []grant // by principal's number, then rule
 }
 
 // grant is a rule about one principal or group; is narrows it to a type.
 type grant struct {
-	rule int32
-	is   types.EntityType // empty: any
+	number, rule int32
+	is           types.EntityType // empty: any
 }
 
-func buildIndex(rules []*rule) index {
-	ix := index{}
+func buildIndex(rules []*rule) *index {
+	ix := &index{actions: map[*action]*actionIndex{}, numbers: map[types.EntityUID]int32{}}
 	for i, r := range rules {
+		keysOf := map[types.EntityType][]resourceKey{} // the same for each action on a type
 		for _, name := range r.actions {
 			a := vocabulary().actions[name]
-			keys, all := resourceKeys(r, a.resource)
+			keys, seen := keysOf[a.resource]
+			all := keys == nil
+			if !seen {
+				keys, all = resourceKeys(r, a.resource)
+				if !all && keys == nil {
+					keys = []resourceKey{}
+				}
+				keysOf[a.resource] = keys
+			}
 			if !all && len(keys) == 0 {
 				continue // another type of resource
 			}
-			ai := ix[a]
+			ai := ix.actions[a]
 			if ai == nil {
-				ai = &actionIndex{equal: map[string]*bucket{}, in: map[types.EntityType]map[string]*bucket{}}
-				ix[a] = ai
+				ai = &actionIndex{}
+				ix.actions[a] = ai
 			}
 			ai.spread = ai.spread || len(keys) > 1
 			if all {
-				ai.any.add(r, int32(i))
+				ix.addAny(ai, a, r, int32(i))
 			}
 			for _, k := range keys {
-				ai.at(k).add(r, int32(i))
+				if !k.in {
+					ix.add(ai.equal.make(string(k.uid.ID)), r, int32(i))
+				} else if s, ok := slotOf(k.uid.Type, a); ok {
+					ix.add(ai.in[s].make(string(k.uid.ID)), r, int32(i))
+				}
+			}
+		}
+	}
+	for _, ai := range ix.actions {
+		ai.any.sort()
+		ai.keyed.sort()
+		for _, n := range append([]*names{&ai.equal, &ai.byArg, &ai.byName, &ai.byHost}, ai.slots()...) {
+			for _, b := range n.at {
+				b.sort()
 			}
 		}
 	}
 	return ix
+}
+
+func (ai *actionIndex) slots() (out []*names) {
+	for s := range ai.in {
+		out = append(out, &ai.in[s])
+	}
+	return out
+}
+
+// sort puts the grants, which stand by rule, by principal.
+func (b *bucket) sort() {
+	slices.SortStableFunc(b.byID, func(x, y grant) int { return cmp.Compare(x.number, y.number) })
+}
+
+// addAny puts a rule about any resource under a literal that it cannot do
+// without, if it has one.
+func (ix *index) addAny(ai *actionIndex, a *action, r *rule, i int32) {
+	for _, k := range r.quick {
+		if !k.total(a.class) {
+			break // it may err, and no literal behind it may hide that
+		}
+		var by *names
+		switch {
+		case k.op == quickArg:
+			by = &ai.byArg
+		case k.op == quickText && k.fact == factName:
+			by = &ai.byName
+		case k.op == quickText && k.fact == factHost:
+			by = &ai.byHost
+		default:
+			continue
+		}
+		ix.add(by.make(k.text), r, i)
+		ix.add(&ai.keyed, r, i)
+		ai.uses |= r.uses
+		return
+	}
+	ix.add(&ai.any, r, i)
 }
 
 // resourceKey is where a rule stands: under what lies in an entity, or under
@@ -66,22 +203,6 @@ func buildIndex(rules []*rule) index {
 type resourceKey struct {
 	uid types.EntityUID
 	in  bool
-}
-
-func (ai *actionIndex) at(k resourceKey) *bucket {
-	m := ai.equal
-	if k.in {
-		if m = ai.in[k.uid.Type]; m == nil {
-			m = map[string]*bucket{}
-			ai.in[k.uid.Type] = m
-		}
-	}
-	b := m[string(k.uid.ID)]
-	if b == nil {
-		b = &bucket{}
-		m[string(k.uid.ID)] = b
-	}
-	return b
 }
 
 // resourceKeys gives the keys under which a rule is found for a type of
@@ -122,8 +243,11 @@ func placeKeys(keys []resourceKey, n ast.IsNode) ([]resourceKey, bool) {
 		}
 		return placeKeys(left, t.Right)
 	case ast.NodeTypeIn:
+		if !isVariable(t.Left, "resource") {
+			return nil, false
+		}
 		us, ok := targets(t.Right)
-		if !isVariable(t.Left, "resource") || !ok {
+		if !ok {
 			return nil, false
 		}
 		for _, u := range us {
@@ -138,12 +262,14 @@ func placeKeys(keys []resourceKey, n ast.IsNode) ([]resourceKey, bool) {
 	return nil, false
 }
 
-func (b *bucket) add(r *rule, i int32) {
+func (ix *index) add(b *bucket, r *rule, i int32) {
 	byID := func(u types.EntityUID, is types.EntityType) {
-		if b.byID == nil {
-			b.byID = map[types.EntityUID][]grant{}
+		n, ok := ix.numbers[u]
+		if !ok {
+			n = int32(len(ix.numbers))
+			ix.numbers[u] = n
 		}
-		b.byID[u] = append(b.byID[u], grant{i, is})
+		b.byID = append(b.byID, grant{n, i, is}) // sorted once all are there
 	}
 	switch s := r.policy.Principal.(type) {
 	case ast.ScopeTypeAll:
@@ -163,40 +289,87 @@ func (b *bucket) add(r *rule, i int32) {
 }
 
 // find puts the rules that match the query's scope into q.found, ascending
-// (the rules stand sorted by id) and without repeats.
-func (ix index) find(q *query) {
-	q.found = q.room[:0]
-	ai := ix[q.action]
+// (the rules stand sorted by id) and without repeats. Unless all are wanted it
+// leaves out those that cannot hold for this request's arguments, name or host.
+func (ix *index) find(q *query, all bool) {
+	q.found, q.unseen = q.room[:0], 0
+	ai := ix.actions[q.action]
 	if ai == nil {
 		return
 	}
 	ai.any.find(q)
+	repeats := ai.spread
+	if all {
+		ai.keyed.find(q)
+	} else if ai.uses != 0 {
+		q.unseen = ai.uses
+		repeats = ai.findKeyed(q) || repeats
+	}
 	id := string(q.resource.ID)
-	if b := ai.equal[id]; b != nil {
-		b.find(q)
-	}
-	if len(ai.in) > 0 {
-		var last types.EntityType
-		m := ai.in[q.resource.Type]
-		if last = q.resource.Type; m != nil {
-			if b := m[id]; b != nil {
-				b.find(q)
-			}
+	ai.equal.find(q, id)
+	switch q.action.class {
+	case classPath, classProgram:
+		ai.findPlaces(q, id)
+	case classEndpoint:
+		if in := &ai.in[slotDomain]; in.at != nil {
+			q.domains(func(d string) { in.find(q, d) })
 		}
-		q.above(func(t types.EntityType, id string) {
-			if t != last {
-				last, m = t, ai.in[t]
-			}
-			if m != nil {
-				if b := m[id]; b != nil {
-					b.find(q)
-				}
-			}
-		})
+	case classTool:
+		ai.in[slotServer].find(q, q.server)
 	}
+	ai.in[slotSelf].find(q, id)
 	slices.Sort(q.found)
-	if ai.spread {
+	if repeats {
 		q.found = slices.Compact(q.found)
+	}
+}
+
+// findKeyed reports whether hits may repeat.
+func (ai *actionIndex) findKeyed(q *query) bool {
+	args := q.args()
+	if ai.byArg.at != nil {
+		for _, a := range args {
+			ai.byArg.find(q, a)
+		}
+	}
+	if ai.byName.at != nil {
+		name, _ := q.text(factName)
+		ai.byName.find(q, name)
+	}
+	ai.byHost.find(q, q.host)
+	return len(args) > 1
+}
+
+// findPlaces looks up what a file lies in, as query.above lists it.
+func (ai *actionIndex) findPlaces(q *query, id string) {
+	if in := &ai.in[slotPath]; in.at != nil {
+		for p := id; ; {
+			in.find(q, p)
+			cut := strings.LastIndexByte(p, '/')
+			if cut <= 0 {
+				if p != "/" {
+					in.find(q, "/")
+				}
+				break
+			}
+			p = p[:cut]
+		}
+	}
+	c := &q.request.Context
+	for s, place := range [...]string{c.Workspace, c.Home, c.Tmp} {
+		in := &ai.in[slotWorkspace+slot(s)]
+		if in.at == nil {
+			continue
+		}
+		if rel, ok := relative(place, id); ok {
+			prefixes(rel, ".", func(p string) { in.find(q, p) })
+		}
+	}
+}
+
+func (n *names) find(q *query, s string) {
+	if b := n.get(s); b != nil {
+		b.find(q)
 	}
 }
 
@@ -205,15 +378,45 @@ func (b *bucket) find(q *query) {
 	if b.is != nil {
 		q.found = append(q.found, b.is[q.principal.uid.Type]...)
 	}
-	if b.byID == nil {
+	if len(b.byID) == 0 {
 		return
 	}
-	for i, u := range q.principal.ancestors {
-		for _, m := range b.byID[u] {
+	for _, g := range q.principal.groups {
+		for i := b.first(g.number); i < len(b.byID) && b.byID[i].number == g.number; i++ {
 			// == names the principal itself, never a group above it.
-			if m.is == "" || m.is == q.principal.uid.Type && (i == 0 || m.is != u.Type) {
+			if m := &b.byID[i]; m.is == "" || m.is == q.principal.uid.Type && (g.self || m.is != g.of) {
 				q.found = append(q.found, m.rule)
 			}
 		}
 	}
+}
+
+// first gives where the grants of a principal begin.
+func (b *bucket) first(number int32) int {
+	lo, hi := 0, len(b.byID)
+	for lo < hi {
+		if mid := (lo + hi) / 2; b.byID[mid].number < number {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// group is a principal, or something above it, that some scope names.
+type group struct {
+	number int32
+	self   bool
+	of     types.EntityType
+}
+
+// groupsOf numbers what a principal is in, itself first.
+func (ix *index) groupsOf(out []group, ancestors []types.EntityUID) []group {
+	for i, u := range ancestors {
+		if n, ok := ix.numbers[u]; ok {
+			out = append(out, group{n, i == 0, u.Type})
+		}
+	}
+	return out
 }

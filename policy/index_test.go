@@ -208,12 +208,12 @@ func TestStaticDecisionsHold(t *testing.T) {
 func TestIndexKeepsOrder(t *testing.T) {
 	g := newGenerator(5)
 	s := g.set(t, 60)
-	for range 200 {
+	for i := range 200 {
 		q, err := s.newQuery(g.request(), g.inputs())
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.index.find(q)
+		s.index.find(q, i%2 == 0)
 		if !slices.IsSorted(q.found) || len(slices.Compact(slices.Clone(q.found))) != len(q.found) {
 			t.Fatalf("candidates %v are not ascending and distinct", q.found)
 		}

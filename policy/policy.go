@@ -28,7 +28,7 @@ type Set struct {
 	settings  *Settings
 	directory *directory
 	rules     []*rule // sorted by id
-	index     index
+	index     *index
 	named     map[types.EntityUID]bool // places that literals name
 	contexts  contextCache
 }
@@ -43,6 +43,9 @@ func Load(src *Source) (*Set, error) {
 		return nil, &CheckError{problems}
 	}
 	s.index, s.named = buildIndex(s.rules), namedPlaces(s.rules)
+	for _, p := range s.directory.known {
+		p.groups = s.index.groupsOf(nil, p.ancestors)
+	}
 	return s, nil
 }
 
@@ -79,30 +82,34 @@ func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exe
 }
 
 // judge is Decide; without words it leaves Reason empty.
-func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (exeq.Decision, error) {
-	denied := exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}
+func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (d exeq.Decision, err error) {
+	d.Verdict, d.Policies, d.PolicySet = exeq.Deny, []string{}, s.digest
 	if err := validRequest(r, in); err != nil {
-		denied.Reason = err.Error()
-		return denied, fmt.Errorf("policy: %w", err)
+		d.Reason = err.Error()
+		return d, fmt.Errorf("policy: %w", err)
 	}
 	if len(s.rules) == 0 {
-		denied.Reason = "no policy set is loaded"
-		return denied, nil
+		d.Reason = "no policy set is loaded"
+		return d, nil
 	}
 	q := queries.Get().(*query)
-	defer func() {
-		*q = query{}
-		queries.Put(q)
-	}()
+	defer q.release()
 	if err := q.start(s, r, in); err != nil {
-		denied.Reason = err.Error()
-		return denied, nil
+		d.Reason = err.Error()
+		return d, nil
 	}
-	d, o, why := q.decide()
+	o, why := q.decide(&d)
 	if words {
 		d.Reason = q.reason(&d, &o, why)
 	}
 	return d, nil
+}
+
+func (q *query) release() {
+	words := q.words
+	*q = query{}
+	q.words = words
+	queries.Put(q)
 }
 
 // queries are used again: nothing of one is left in a decision.

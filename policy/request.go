@@ -33,12 +33,16 @@ type query struct {
 	has     deps // members that context holds
 	want    deps // everything that was asked for
 
-	found []int32 // candidates, ascending
+	found  []int32 // candidates, ascending
+	unseen deps    // what rules look at that the index left out
+	words  []byte  // room for the reason, kept from query to query
 
 	// Room for the usual, so that a decision allocates little.
 	room             [24]int32
+	settled          [24]settled
 	forbids, permits [4]*rule
 	self             [1]types.EntityUID
+	alone            [1]group
 	own              principal
 }
 
@@ -80,6 +84,7 @@ func (q *query) start(s *Set, r *exeq.Request, in *exeq.Inputs) error {
 	if p == nil { // not listed and need not be: it stands for itself
 		q.self[0] = uid
 		q.own = principal{uid: uid, ancestors: q.self[:], entity: types.Entity{UID: uid}}
+		q.own.groups = s.index.groupsOf(q.alone[:0], q.self[:])
 		q.principal = &q.own
 	}
 	return q.aim(a, r.Resource.ID, r.Resource.SHA256)

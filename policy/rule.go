@@ -33,6 +33,11 @@ type rule struct {
 	indexed   int  // the conjunct that the index decides; -1: none
 	uses      deps // of all conditions
 	pending   deps // of those that the index does not decide
+	// quick are the conditions that need no Cedar, rest (nil: none) those
+	// besides, which depend on left.
+	quick []*quick
+	rest  *cedar.Policy
+	left  deps
 	// residue holds, for each class, the conditions that do not depend on
 	// what varies there; nil when none is left. See bound.go.
 	residue [numClasses]*cedar.Policy

@@ -41,36 +41,90 @@ type evaluationError string
 
 func (e evaluationError) Error() string { return string(e) }
 
+// settled says what is known of a candidate before Cedar is asked.
+type settled uint8
+
+const (
+	fails settled = iota
+	holds
+	askRest // Cedar has to be asked for what is not quick
+	askAll  // and for everything
+)
+
+// settle holds the quick conditions of a rule against the query.
+func (q *query) settle(r *rule) settled {
+	for _, k := range r.quick {
+		switch ok, known := q.ask(k); {
+		case !known:
+			return askAll
+		case !ok:
+			return fails
+		}
+	}
+	if r.rest == nil {
+		return holds
+	}
+	return askRest
+}
+
+// condition gives what Cedar is asked for, and what that looks at.
+func (r *rule) condition(s settled) (*cedar.Policy, deps) {
+	switch s {
+	case askRest:
+		return r.rest, r.left
+	case askAll:
+		return r.cond, r.pending
+	}
+	return nil, 0
+}
+
 // evaluate finds the candidates and evaluates each once, forbids and permits
 // apart: Cedar would drop the permits that hold once a forbid does, and skip a
 // forbid that errs.
 func (q *query) evaluate() (o outcome) {
-	q.set.index.find(q)
+	q.set.index.find(q, false)
 	var want deps
+	var ask [2]bool // by effect
+	state := q.settled[:0]
 	for _, i := range q.found {
-		want |= q.set.rules[i].pending
+		r := q.set.rules[i]
+		s := q.settle(r)
+		state = append(state, s)
+		if c, d := r.condition(s); c != nil {
+			want |= d
+			ask[effect(r.permit)] = true
+		}
 	}
-	q.need(want)
-	o.forbids = q.hold(false, q.forbids[:0], &o.errors)
-	o.permits = q.hold(true, q.permits[:0], &o.errors)
+	if want != 0 {
+		q.need(want)
+	}
+	o.forbids = q.hold(false, ask[0], state, q.forbids[:0], &o.errors)
+	o.permits = q.hold(true, ask[1], state, q.permits[:0], &o.errors)
 	if len(o.errors) > 1 {
 		slices.SortFunc(o.errors, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
 	}
 	return o
 }
 
+func effect(permit bool) int {
+	if permit {
+		return 1
+	}
+	return 0
+}
+
 // hold gives the candidates of one effect that hold, ascending.
-func (q *query) hold(permit bool, out []*rule, errors *[]*rule) []*rule {
+func (q *query) hold(permit, ask bool, state []settled, out []*rule, errors *[]*rule) []*rule {
 	var diag cedar.Diagnostic
-	if slices.ContainsFunc(q.found, func(i int32) bool { r := q.set.rules[i]; return r.permit == permit && r.cond != nil }) {
-		_, diag = cedar.Authorize(pending{q, permit}, q, q.cedarRequest())
+	if ask {
+		_, diag = cedar.Authorize(pending{q, permit, state}, q, q.cedarRequest())
 	}
 	// Reasons and errors stand in the order in which pending gave the policies.
-	for _, i := range q.found {
+	for n, i := range q.found {
 		r := q.set.rules[i]
 		switch {
-		case r.permit != permit:
-		case r.cond == nil:
+		case r.permit != permit || state[n] == fails:
+		case state[n] == holds:
 			out = append(out, r)
 		case len(diag.Reasons) > 0 && string(diag.Reasons[0].PolicyID) == r.id:
 			out, diag.Reasons = append(out, r), diag.Reasons[1:]
@@ -86,18 +140,19 @@ func (q *query) hold(permit bool, out []*rule, errors *[]*rule) []*rule {
 	return out
 }
 
-// pending is the candidates of one effect whose conditions are to be evaluated.
+// pending is the candidates of one effect for which Cedar is asked.
 type pending struct {
 	q      *query
 	permit bool
+	state  []settled
 }
 
 // All implements [cedar.PolicyIterator].
 func (p pending) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
-		for _, i := range p.q.found {
+		for n, i := range p.q.found {
 			r := p.q.set.rules[i]
-			if r.permit == p.permit && r.cond != nil && !yield(cedar.PolicyID(r.id), r.cond) {
+			if c, _ := r.condition(p.state[n]); r.permit == p.permit && c != nil && !yield(cedar.PolicyID(r.id), c) {
 				return
 			}
 		}
@@ -118,10 +173,16 @@ const (
 
 // verdict applies the algorithm of the design, section 4, to an outcome.
 func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why cause) {
-	d = exeq.Decision{Verdict: exeq.Deny, Policies: []string{}}
+	why = o.judge(&d, approved, present)
+	return d, why
+}
+
+// judge is verdict into a decision that says nothing yet.
+func (o *outcome) judge(d *exeq.Decision, approved, present []string) cause {
+	d.Verdict, d.Policies = exeq.Deny, []string{}
 	if len(o.errors) > 0 {
 		d.Policies = ids(o.errors)
-		return d, byError
+		return byError
 	}
 	left := o.forbids
 	if slices.ContainsFunc(left, func(r *rule) bool { return r.lifted(approved, present) }) {
@@ -132,12 +193,12 @@ func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why caus
 			}
 		}
 	}
-	if final := slices.DeleteFunc(slices.Clone(left), func(r *rule) bool { return r.resolve != "" }); len(final) > 0 {
+	if final := slices.DeleteFunc(slices.Clone(left), resolvable); len(final) > 0 {
 		d.Policies = ids(final)
-		return d, byForbid
+		return byForbid
 	}
 	if len(o.permits) == 0 {
-		return d, byNothing
+		return byNothing
 	}
 	var obligations, labels []string
 	for _, r := range o.permits {
@@ -149,7 +210,7 @@ func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why caus
 	// step_up into this denial, and an approval would lower the verdict.
 	if conflicting(obligations) || slices.ContainsFunc(obligations, func(ob string) bool { return checkObligation(ob) != nil }) {
 		d.Policies = ids(o.permits)
-		return d, byObligation
+		return byObligation
 	}
 	if len(left) > 0 {
 		d.Verdict = exeq.StepUp
@@ -161,14 +222,16 @@ func (o *outcome) verdict(approved, present []string) (d exeq.Decision, why caus
 		}
 		d.Needs = distinct(d.Needs)
 		d.Policies = ids(left)
-		return d, byNeed
+		return byNeed
 	}
 	d.Verdict, d.Policies, d.Obligations, d.Labels = exeq.Allow, ids(o.permits), obligations, labels
 	if len(obligations) > 0 {
 		d.Verdict = exeq.Modify
 	}
-	return d, byPermit
+	return byPermit
 }
+
+func resolvable(r *rule) bool { return r.resolve != "" }
 
 // lifted reports whether what the forbid waits for exists.
 func (r *rule) lifted(approved, present []string) bool {
@@ -184,7 +247,7 @@ func (r *rule) lifted(approved, present []string) bool {
 // static reports whether the decision holds for this resource as long as the
 // execution lives: no candidate, satisfied or not, looks at what can change.
 func (q *query) static(o *outcome, d *exeq.Decision) bool {
-	if len(o.errors) > 0 || len(d.Labels) > 0 || len(d.Needs) > 0 {
+	if len(o.errors) > 0 || len(d.Labels) > 0 || len(d.Needs) > 0 || q.unseen&volatile[q.action.class] != 0 {
 		return false
 	}
 	for _, i := range q.found {
@@ -210,11 +273,12 @@ func distinct(list []string) []string {
 	return slices.Compact(list)
 }
 
-// decide evaluates a query and applies the verdict algorithm.
-func (q *query) decide() (exeq.Decision, outcome, cause) {
+// decide evaluates a query and applies the verdict algorithm; d says nothing
+// yet.
+func (q *query) decide(d *exeq.Decision) (outcome, cause) {
 	o := q.evaluate()
-	d, why := o.verdict(q.in.Approved, q.in.Present)
+	why := o.judge(d, q.in.Approved, q.in.Present)
 	d.PolicySet = q.set.digest
-	d.Static = q.static(&o, &d)
-	return d, o, why
+	d.Static = q.static(&o, d)
+	return o, why
 }
