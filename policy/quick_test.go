@@ -166,7 +166,7 @@ func unchecked(t testing.TB, text string) *Set {
 
 // A condition that errs is never passed over: not because another is false, not
 // because the index does not find its literal, not because it is no condition
-// for this action. Two such sets were decided otherwise than by a scan while
+// for this action. Such sets were decided otherwise than by a scan while
 // the index took a place from behind a condition that only Cedar knows.
 func TestErrorsAreNotSkipped(t *testing.T) {
 	const errs = `context.nothing == 1`
