@@ -302,7 +302,7 @@ func (s *launching) build(r *running) error {
 // filterOptions says which system calls are refused and which are put to us.
 func (s *launching) filterOptions() filter.Options {
 	o := filter.Options{
-		Notify:     filter.Exec | filter.Map | filter.OpenWrite | filter.Remove | filter.Connect | filter.Memfd,
+		Notify:     filter.Exec | filter.Map | filter.OpenWrite | filter.Remove | filter.Connect | filter.Memfd | filter.Access,
 		PrivateNet: true, Inet: true, Unix: true,
 	}
 	if len(s.labelled) > 0 {

@@ -276,6 +276,12 @@ func (n *notifier) handle(q *notification) {
 		n.vacateBoth(q, unix.AT_FDCWD, q.args[0], unix.AT_FDCWD, q.args[1])
 	case sysRenameat, sysRenameat2:
 		n.vacateBoth(q, int(int32(q.args[0])), q.args[1], int(int32(q.args[2])), q.args[3])
+	case sysAccess:
+		n.access(q, unix.AT_FDCWD, q.args[0], q.args[1], 0)
+	case unix.SYS_FACCESSAT:
+		n.access(q, int(int32(q.args[0])), q.args[1], q.args[2], 0)
+	case unix.SYS_FACCESSAT2:
+		n.access(q, int(int32(q.args[0])), q.args[1], q.args[2], int(int32(q.args[3])))
 	case sysConnect:
 		n.connect(q, q.args[1], q.args[2])
 	case sysSendto:

@@ -5,6 +5,7 @@ package enforce
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/enforce/programs"
 )
 
@@ -72,4 +73,35 @@ func (n *notifier) open(q *notification) {
 		n.clear(q, dirfd, path, follow)
 	}
 	n.continueWriting(q)
+}
+
+// access answers whether a file may be executed that lies on a mount which we
+// made noexec: as executing it would be, by the rights and the file's mode. The
+// kernel answers for the mount, and what looks before it executes (test -x,
+// configure, which) would look no further. Everything else is the kernel's to
+// answer.
+func (n *notifier) access(q *notification, dirfd int, path, mode uint64, flags int) {
+	name, err := n.path(q, path)
+	if err != nil || name == "" || mode&unix.W_OK != 0 {
+		n.resume(q)
+		return
+	}
+	follow := programs.FollowLast
+	if flags&unix.AT_SYMLINK_NOFOLLOW != 0 {
+		follow = programs.NoFollow
+	}
+	f, err := programs.Process{PID: int(q.pid)}.Resolve(dirfd, name, follow)
+	if err != nil {
+		n.resume(q)
+		return
+	}
+	defer f.Close()
+	switch {
+	case !f.Noexec, !f.Regular(), n.rights.Lookup(exeq.EncodeBytes(f.Path)).Exec == exeq.ExecNo:
+		n.resume(q)
+	case !n.who.may(f, uint32(mode)):
+		n.fail(q, unix.EACCES)
+	default:
+		n.send(q, response{})
+	}
 }

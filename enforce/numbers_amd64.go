@@ -21,6 +21,7 @@ const (
 	sysRename    = unix.SYS_RENAME
 	sysRenameat  = unix.SYS_RENAMEAT
 	sysRenameat2 = unix.SYS_RENAMEAT2
+	sysAccess    = unix.SYS_ACCESS
 	sysConnect   = unix.SYS_CONNECT
 	sysSendto    = unix.SYS_SENDTO
 )

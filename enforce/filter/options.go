@@ -48,6 +48,9 @@ const (
 	// Memfd: memfd_create without MFD_NOEXEC_SEAL, which the supervisor then
 	// creates sealed. Without this class it answers EPERM.
 	Memfd
+	// Access: access and its *at forms that ask whether a file may be executed,
+	// to which a noexec mount says no.
+	Access
 
 	classEnd
 )

@@ -12,11 +12,11 @@ import (
 // the caller, on descriptors it holds, or on paths that Landlock and the mount
 // namespace govern.
 const allowed = `
-	accept accept4 access alarm arch_prctl bind brk cachestat capget capset
+	accept accept4 alarm arch_prctl bind brk cachestat capget capset
 	chdir clock_getres clock_gettime clock_nanosleep close close_range
 	copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl
 	epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2 exit exit_group
-	faccessat faccessat2 fadvise64 fallocate fchdir fcntl fdatasync fgetxattr
+	fadvise64 fallocate fchdir fcntl fdatasync fgetxattr
 	file_getattr flistxattr flock fork fstat fstatfs fsync ftruncate futex
 	futex_requeue futex_wait futex_waitv futex_wake get_mempolicy
 	get_robust_list get_thread_area getcpu getcwd getdents getdents64 getegid
@@ -221,6 +221,9 @@ func (t *table) files(o Options) {
 		t.add("openat2", enosys, "hides its flags in memory, where seccomp cannot look")
 	}
 
+	t.add("access", asked(o, Access), whyAsked, anyOf(1, unix.X_OK))
+	t.each("faccessat faccessat2", asked(o, Access), whyAsked, anyOf(2, unix.X_OK))
+	t.each("access faccessat faccessat2", Allow, "")
 	t.each("unlink unlinkat rmdir rename renameat renameat2", asked(o, Remove), whyAsked)
 	t.each("link linkat", asked(o, Link), whyAsked)
 	t.each("mkdir mkdirat symlink symlinkat", asked(o, Make), whyAsked)
