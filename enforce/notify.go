@@ -111,11 +111,11 @@ type notifier struct {
 	execs   atomic.Int64
 	denials atomic.Int64
 	said    sync.Map // messages that were given
-	refused atomic.Int64
 	out     io.Writer
 
 	mu      sync.Mutex
 	waiting map[uint64]uint32 // notification → thread that waits for us
+	refused []string          // messages about writes that the kernel refused
 	held    chan struct{}     // not nil: nothing is answered until it closes
 	rulings map[rulingKey]bool
 	// free are files that lie where rights leave everything executable, and

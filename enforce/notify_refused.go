@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,8 +16,10 @@ import (
 )
 
 // Writes are refused by Landlock and mounts, which say nothing. Of those that
-// pass by here anyway the person is told why; nothing depends on it, so what
-// another thread makes of the arguments meanwhile does not matter.
+// pass by here anyway the person is told why, once the command has failed:
+// programs try much that they can do without, and what a terminal shows
+// meanwhile is theirs. Nothing depends on it, so what another thread makes of
+// the arguments meanwhile does not matter.
 
 // maxRefused bounds the lines about refused writes of one execution: a program
 // that tries a thousand files is not worth a thousand.
@@ -29,7 +33,10 @@ type argument struct {
 
 // written reads the paths that a call would write to, make or remove.
 func (n *notifier) written(q *notification) (args []argument) {
-	if n.refused.Load() >= maxRefused {
+	n.mu.Lock()
+	full := len(n.refused) >= maxRefused
+	n.mu.Unlock()
+	if full {
 		return nil
 	}
 	add := func(dirfd, at uint64) {
@@ -86,7 +93,7 @@ func (n *notifier) tellRefused(pid int, a argument) {
 		name = dir + "/" + name
 	}
 	writable := func(p string) bool { return n.rights.Lookup(exeq.EncodeBytes(p)).Write }
-	if name = filepath.Clean(name); writable(name) {
+	if name = filepath.Clean(name); writable(name) || strings.HasPrefix(name, "/proc/") {
 		return
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(name))
@@ -99,8 +106,21 @@ func (n *notifier) tellRefused(pid int, a argument) {
 	if real, err := filepath.EvalSymlinks(name); err == nil && writable(real) {
 		return
 	}
-	n.refused.Add(1)
-	n.say(n.gate.Explain(n.ctx, exeq.Activity{
+	message := n.gate.Explain(n.ctx, exeq.Activity{
 		Action: exeq.ActionWrite, Resource: exeq.Resource{Type: "Path", ID: exeq.EncodeBytes(name)}, Dir: dir, PID: pid,
-	}))
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if message != "" && len(n.refused) < maxRefused && !slices.Contains(n.refused, message) {
+		n.refused = append(n.refused, message)
+	}
+}
+
+// sayRefused says what was refused, when nothing asks any more.
+func (n *notifier) sayRefused() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, message := range n.refused {
+		n.say(message)
+	}
 }

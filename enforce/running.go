@@ -225,6 +225,9 @@ func (r *running) finish() {
 	r.stopTerminal()
 	r.egress.Close()
 	r.notify.stop()
+	if r.exit.Code != 0 {
+		r.notify.sayRefused()
+	}
 	// Nothing lives inside any more. The kernel takes its time to clear an
 	// agent's namespaces away, and nobody has to wait for that.
 	go r.agent.Close()
