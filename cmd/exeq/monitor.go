@@ -41,14 +41,8 @@ func monitorLog(ctx context.Context, c *call) int {
 	if err != nil {
 		return cannotTell(err)
 	}
-	if asJSON {
-		b, err := report.JSON()
-		if err != nil {
-			return cannotTell(err)
-		}
-		c.stdout.Write(b)
-	} else {
-		fmt.Fprint(c.stdout, report.Text())
+	if err := c.printReport(report, asJSON); err != nil {
+		return cannotTell(err)
 	}
 	if report.Verdict == proof.Valid && seen != "" {
 		if err := os.WriteFile(seen, report.Checkpoint(), 0o644); err != nil {

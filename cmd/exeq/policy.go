@@ -25,17 +25,26 @@ func policyCommand(ctx context.Context, c *call) int {
 	return sub(ctx, c)
 }
 
-func policyCheck(_ context.Context, c *call) int {
-	var asJSON bool
+// policyPaths parses the arguments of a command that reads policies and no
+// state; without paths it has answered.
+func (c *call) policyPaths() (paths []string, asJSON bool, status int) {
 	fs, status, ok := c.flags(func(fs *flag.FlagSet) { fs.BoolVar(&asJSON, "json", false, "print JSON") })
 	if !ok {
-		return status
+		return nil, asJSON, status
 	}
 	if fs.NArg() == 0 {
-		return c.misuse("name a policy directory or .cedar file")
+		return nil, asJSON, c.misuse("name a policy directory or .cedar file")
+	}
+	return fs.Args(), asJSON, 0
+}
+
+func policyCheck(_ context.Context, c *call) int {
+	paths, asJSON, status := c.policyPaths()
+	if paths == nil {
+		return status
 	}
 	problems := []policy.Problem{}
-	for _, path := range fs.Args() {
+	for _, path := range paths {
 		src, err := policy.ReadDir(path)
 		if err != nil {
 			return c.fail(err)
@@ -65,16 +74,12 @@ func policyCheck(_ context.Context, c *call) int {
 }
 
 func policyTest(_ context.Context, c *call) int {
-	var asJSON bool
-	fs, status, ok := c.flags(func(fs *flag.FlagSet) { fs.BoolVar(&asJSON, "json", false, "print JSON") })
-	if !ok {
+	paths, asJSON, status := c.policyPaths()
+	if paths == nil {
 		return status
 	}
-	if fs.NArg() == 0 {
-		return c.misuse("name a policy directory or .cedar file")
-	}
 	results := []policy.CaseResult{}
-	for _, path := range fs.Args() {
+	for _, path := range paths {
 		r, err := policy.TestDir(path)
 		if err != nil {
 			return c.fail(err)

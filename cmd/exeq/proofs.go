@@ -49,14 +49,8 @@ func verify(ctx context.Context, c *call) int {
 	if err != nil {
 		return cannotTell(err)
 	}
-	if asJSON {
-		out, err := report.JSON()
-		if err != nil {
-			return cannotTell(err)
-		}
-		c.stdout.Write(out)
-	} else {
-		fmt.Fprint(c.stdout, report.Text())
+	if err := c.printReport(report, asJSON); err != nil {
+		return cannotTell(err)
 	}
 	return report.Verdict.Exit()
 }

@@ -50,3 +50,21 @@ func printJSON(w io.Writer, v any) {
 	e.SetEscapeHTML(false)
 	e.Encode(v) // a closed pipe is the reader's choice
 }
+
+// report is what verify and monitor come to.
+type report interface {
+	JSON() ([]byte, error)
+	Text() string
+}
+
+func (c *call) printReport(r report, asJSON bool) error {
+	if !asJSON {
+		fmt.Fprint(c.stdout, r.Text())
+		return nil
+	}
+	b, err := r.JSON()
+	if err == nil {
+		c.stdout.Write(b) // a closed pipe is the reader's choice
+	}
+	return err
+}
