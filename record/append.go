@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/api/layout"
 	"golang.org/x/mod/sumdb/note"
 	"k8s.io/klog/v2"
 
@@ -107,6 +108,11 @@ func (l *openLog) pass(ctx context.Context) (int, error) {
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
+	if n := int64(len(rows)); n >= enough {
+		// Where many wait the log grows by whole tiles: a part of one is a
+		// file, and a directory, that the next pass writes anew.
+		rows = rows[:n-(l.size+n)%layout.TileWidth]
+	}
 	ctx, cancel := context.WithTimeout(ctx, await)
 	defer cancel()
 	done := make(chan integrated, 1)
@@ -118,6 +124,7 @@ func (l *openLog) pass(ctx context.Context) (int, error) {
 			// Some are in and some are not: reconcile finds out which.
 			return 0, fmt.Errorf("%w: the log does not take entries: %w", exeq.ErrRecord, o.err)
 		}
+		l.size = o.size
 		return len(rows), l.note(ctx, o.ps, o.size)
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: the log does not take entries: %w", exeq.ErrRecord, context.Cause(ctx))

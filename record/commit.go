@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/exeq/exeq"
@@ -50,8 +51,8 @@ type burn struct {
 }
 
 // Record implements [exeq.Recorder]. A permit leaf is refused while the log
-// lags more than MaxMergeDelay behind, and permits and starts while the clock
-// is not trusted.
+// lags more than MaxMergeDelay behind, and waits a little from half of that on;
+// permits and starts are refused while the clock is not trusted.
 func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promise, error) {
 	if len(entries) == 0 {
 		return nil, nil
@@ -70,6 +71,11 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 			leaves[i].opened = encodeDisclosures(entries[i].Disclosures)
 		}
 	}
+	if d := pace(time.Duration(s.lagging.Load())); d > 0 && slices.ContainsFunc(entries, func(e exeq.Entry) bool { return e.Leaf.Kind == exeq.KindPermit }) {
+		if err := pause(ctx, s.closed, d); err != nil {
+			return nil, fmt.Errorf("%w: %w", exeq.ErrRecord, err)
+		}
+	}
 	c := &call{ctx: ctx, leaves: leaves}
 	if err := s.submit(c); err != nil {
 		return nil, err
@@ -79,6 +85,19 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 		promises[i] = exeq.Promise{Note: c.note, Index: c.at + i, Path: c.tree.path(c.at + i)}
 	}
 	return promises, nil
+}
+
+// maxPace is how long a permit waits at the most so that the log catches up.
+const maxPace = 100 * time.Millisecond
+
+// pace is how long a permit waits at a lag: many callers would otherwise leave
+// the sequencer no time until all of them are refused.
+func pace(lag time.Duration) time.Duration {
+	const from = exeq.MaxMergeDelay / 2
+	if lag <= from {
+		return 0
+	}
+	return min(maxPace, time.Duration(float64(maxPace)*float64(lag-from)/float64(exeq.MaxMergeDelay-from)))
 }
 
 // Burn spends a permit's nonce durably, once over all processes; a second time
@@ -217,6 +236,7 @@ func (s *Store) transact(group []*call) error {
 		if err := g.look(); err != nil {
 			return err
 		}
+		s.lagging.Store(int64(g.lag))
 		for _, c := range group {
 			if err := g.add(c); err != nil {
 				return err

@@ -60,7 +60,8 @@ type Store struct {
 	seq   sequencer
 	found found
 
-	damage atomic.Pointer[damage] // nil: none
+	damage  atomic.Pointer[damage] // nil: none
+	lagging atomic.Int64           // nanoseconds that the log was behind at the last commit
 
 	faults faults
 }

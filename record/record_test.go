@@ -297,7 +297,22 @@ func TestLag(t *testing.T) {
 	if _, err := s.Record(ctx, es[0]); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(exeq.MaxMergeDelay + time.Second)
+	// First it slows them down.
+	now = now.Add(exeq.MaxMergeDelay - time.Second)
+	for range 2 { // the second knows what the first saw
+		if _, err := s.Record(ctx, chain(t, keys, exeq.KindPermit)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := s.Record(gone, chain(t, keys, exeq.KindPermit)...); !errors.Is(err, exeq.ErrRecord) || !errors.Is(err, context.Canceled) {
+		t.Errorf("a permit that nobody waits for any more: %v", err)
+	}
+	if was, last := pace(exeq.MaxMergeDelay/2), pace(exeq.MaxMergeDelay-time.Second); was != 0 || last <= 0 || last > maxPace || pace(time.Hour) != maxPace {
+		t.Errorf("permits wait %v at half of the delay, %v near its end, %v far behind it", was, last, pace(time.Hour))
+	}
+	now = now.Add(2 * time.Second)
 	fresh := chain(t, keys, exeq.KindPermit)
 	if _, err := s.Record(ctx, fresh...); !errors.Is(err, exeq.ErrRecord) {
 		t.Errorf("a permit while the log lags: %v", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/api/layout"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/exeq/exeq"
@@ -21,7 +22,7 @@ import (
 
 // How the outbox is drained.
 const (
-	batchSize = 256                    // entries of one integration
+	batchSize = 2048                   // entries of one integration: its many small files cost most
 	batchAge  = 10 * time.Millisecond  // how long the first of them waits; 1 ms collapses Tessera
 	interval  = 100 * time.Millisecond // between checkpoints; Tessera's least
 	reach     = 4096                   // rows of one pass
@@ -156,11 +157,11 @@ func (s *Store) tryStep(ctx context.Context) error {
 			// What is in the log is known only after looking again.
 			return errors.Join(err, s.seq.let())
 		}
-		if n == 0 {
-			break
+		// After each pass: under load there is no last one.
+		if err := s.cover(ctx); err != nil || n < enough-layout.TileWidth {
+			return err
 		}
 	}
-	return s.cover(ctx)
 }
 
 // cover moves the covered mark up to what the published checkpoint proves.
@@ -196,6 +197,7 @@ func (s *Store) cover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.lagging.Store(0) // until the next commit looks again
 	l.covered = row
 	for len(l.placed) > 0 && l.placed[0].row+l.placed[0].n-1 <= row {
 		l.placed = l.placed[1:]
@@ -248,6 +250,7 @@ type openLog struct {
 	covered  int64                 // rows up to here are under a checkpoint
 	placed   []placement           // rows above covered that are in the log, by row
 	next     int64                 // rows below it are placed
+	size     int64                 // of the log
 	quorum   *tessera.WitnessGroup // nil: none is configured
 	was      int64                 // published size when it was opened
 	inflight chan struct{}         // closed when what was last added is integrated or failed
@@ -300,6 +303,7 @@ func (s *Store) openLog(ctx context.Context) (l *openLog, err error) {
 	if err := l.reconcile(ctx, tree, st.size); err != nil {
 		return l, err
 	}
+	l.size = tree.N
 	return l, l.start(ctx)
 }
 
