@@ -86,8 +86,10 @@ func child(mode, dir string) int {
 		}
 		say("drained")
 		return 0
-	case "loop": // until killed, draining beside it
-		s.writer.moving = moving{busy: 1, every: 256 << 10, restart: 1 << 20} // as a store does that commits much
+	case "loop", "busy": // until killed, draining beside it
+		if mode == "busy" { // as a store is that commits much
+			s.writer.moving = moving{busy: 1, every: 256 << 10, restart: 1 << 20}
+		}
 		if _, err := s.Recover(ctx); err != nil {
 			return fail(err)
 		}

@@ -35,7 +35,7 @@ func TestKill(t *testing.T) {
 	var lost int
 	for round := range rounds(t, 8) {
 		var a acked
-		children := []*process{start(t, "loop", dir)}
+		children := []*process{start(t, "busy", dir)}
 		if round%2 == 1 {
 			children = append(children, start(t, "loop", dir))
 		}
