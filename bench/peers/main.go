@@ -8,8 +8,10 @@
 // engines that do different things are worth nothing.
 //
 // It is a Go module of its own, so that what it needs is not in Exeq's go.mod.
-// Requests are handed to the peers as they like them best, parsed and with
-// their entities made; Exeq's time has the validation of its request in it.
+// OPA is given its input both ways: as Go values, which is how Exeq is given
+// its request, and parsed beforehand, which spares it that work. cedar-go has
+// its entities made beforehand. Exeq's time has the validation of its request
+// and whatever it makes of it in it.
 package main
 
 import (
@@ -63,6 +65,15 @@ func main() {
 	}
 }
 
+// opener makes an engine of the shape in a directory.
+type opener func(dir string, requests []asked) (engine, error)
+
+var peers = []opener{
+	opaRules(", input from Go values", fromGo), opaRules(", input parsed", parsed),
+	opaAnswer(", input from Go values", fromGo), opaAnswer(", input parsed", parsed),
+	opaData, cedarLinear,
+}
+
 func shape(dir string, n int) error {
 	requests, err := lines[asked](filepath.Join(dir, "requests.jsonl"))
 	if err != nil {
@@ -72,7 +83,7 @@ func shape(dir string, n int) error {
 	if err != nil {
 		return err
 	}
-	for _, open := range []func(string, []asked) (engine, error){opaRules, opaAnswer, opaData, cedarLinear} {
+	for _, open := range peers {
 		e, err := open(dir, requests)
 		if err != nil {
 			return err

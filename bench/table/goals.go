@@ -18,14 +18,23 @@ type goal struct {
 	got     func(*tables) float64 // NaN: not measured
 }
 
-// opa names the peers that decide is compared with.
-var opa = []string{"OPA, prepared query, ids", "OPA, prepared query, yes or no"}
+// opa names the peers that decide is compared with: given their input as Exeq is
+// given its request, and with it parsed beforehand, which spares them what Exeq
+// does.
+var opa = []string{
+	"OPA, prepared query, ids, input from Go values", "OPA, prepared query, ids, input parsed",
+	"OPA, prepared query, yes or no, input from Go values", "OPA, prepared query, yes or no, input parsed",
+}
 
 var goals = []goal{
-	{"decide: OPA with ids ÷ exeq at 1,000 policies", 25, true, "×", ratio("decide", "1000", opa[0])},
+	{"decide: OPA with ids, input from Go values ÷ exeq at 1,000 policies", 25, true, "×", ratio("decide", "1000", opa[0])},
 	{"the same, CPU time", 25, true, "×", ratio("decide, CPU time", "1000", opa[0])},
-	{"decide: OPA with yes or no only ÷ exeq at 1,000 policies", 25, true, "×", ratio("decide", "1000", opa[1])},
+	{"decide: OPA with ids, input parsed beforehand ÷ exeq at 1,000 policies", 25, true, "×", ratio("decide", "1000", opa[1])},
 	{"the same, CPU time", 25, true, "×", ratio("decide, CPU time", "1000", opa[1])},
+	{"decide: OPA with yes or no only, input from Go values ÷ exeq at 1,000 policies", 25, true, "×", ratio("decide", "1000", opa[2])},
+	{"the same, CPU time", 25, true, "×", ratio("decide, CPU time", "1000", opa[2])},
+	{"decide: OPA with yes or no only, input parsed beforehand ÷ exeq at 1,000 policies", 25, true, "×", ratio("decide", "1000", opa[3])},
+	{"the same, CPU time", 25, true, "×", ratio("decide, CPU time", "1000", opa[3])},
 	{"decide: growth from 1,000 to 10,000 policies, CPU time (linear: ×10)", 10, false, "×", func(t *tables) float64 {
 		return t.value("decide, CPU time", "10000", "exeq") / t.value("decide, CPU time", "1000", "exeq")
 	}},
