@@ -34,10 +34,16 @@ func FuzzParseLeaf(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(e.Bytes)
+	f.Add([]byte(`{"body":{"policies":["\",\"sig\":\"AA==\""]},"commitments":{"sig":"` + Digest{}.String() + `"},"id":"x","kind":"end","seq":0,"sig":"AA==","time":"2026-01-02T03:04:05.678Z","v":1}`))
+	f.Add([]byte(`{"actor":"\",\"sig\":\"q\"","body":{},"id":"x","kind":"end","seq":0,"sig":"q\"","time":"2026-01-02T03:04:05.678Z","v":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := ParseLeaf(b)
 		if err != nil {
 			return
+		}
+		want, err := l.Signable()
+		if got, err2 := l.SignableOf(b); err != nil || err2 != nil || string(got) != string(want) {
+			t.Fatalf("the signature covers %q, of the bytes it covers %q (%v, %v)", want, got, err, err2)
 		}
 		again, err := canon.Marshal(l)
 		if err != nil || string(again) != string(b) {

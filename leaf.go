@@ -1,6 +1,7 @@
 package exeq
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -214,6 +215,19 @@ func (l Leaf) Signable() ([]byte, error) {
 	l.Signature = ""
 	b, err := canon.Marshal(&l)
 	return append([]byte(tagLeafSig), b...), err
+}
+
+// SignableOf gives the same without writing the leaf again: exact are the bytes
+// that l was parsed from, which are canonical, so the member is cut out of them.
+// It is the last one that is spelled like it: only a time and a version follow.
+func (l *Leaf) SignableOf(exact []byte) ([]byte, error) {
+	member := `,"sig":"` + l.Signature + `"`
+	i := bytes.LastIndex(exact, []byte(member))
+	if i < 0 || l.Signature == "" {
+		return l.Signable()
+	}
+	out := make([]byte, 0, len(tagLeafSig)+len(exact)-len(member))
+	return append(append(append(out, tagLeafSig...), exact[:i]...), exact[i+len(member):]...), nil
 }
 
 // NewEntry completes a leaf: id, salted commitments over private, signature

@@ -282,6 +282,12 @@ func isVariable(n ast.IsNode, name types.String) bool {
 // placeLike accepts what a resource may be compared with by position alone:
 // entity literals and context.workspace, .home and .tmp, single or in a set.
 func placeLike(n ast.IsNode) bool {
+	if set, ok := n.(ast.NodeTypeSet); ok {
+		return !slices.ContainsFunc(set.Elements, func(e ast.IsNode) bool {
+			_, ok := entityLiteral(e)
+			return !ok && !isPlace(e)
+		})
+	}
 	_, ok := targets(n)
 	return ok
 }
@@ -299,13 +305,15 @@ func targets(n ast.IsNode) ([]types.EntityUID, bool) {
 	if !ok {
 		return nil, false
 	}
-	var out []types.EntityUID
-	for _, e := range set.Elements {
-		us, ok := targets(e)
-		if !ok || len(us) != 1 {
+	out := make([]types.EntityUID, len(set.Elements))
+	for i, e := range set.Elements {
+		if u, ok := entityLiteral(e); ok {
+			out[i] = u
+		} else if t, ok := placeOf(e); ok {
+			out[i] = types.EntityUID{Type: t, ID: "."}
+		} else {
 			return nil, false
 		}
-		out = append(out, us[0])
 	}
 	return out, true
 }
@@ -337,13 +345,14 @@ func entityLiterals(n ast.IsNode) ([]types.EntityUID, bool) {
 	}
 	switch t := n.(type) {
 	case ast.NodeTypeSet:
-		var out []types.EntityUID
 		for _, e := range t.Elements {
-			u, ok := entityLiteral(e)
-			if !ok {
+			if _, ok := entityLiteral(e); !ok {
 				return nil, false
 			}
-			out = append(out, u)
+		}
+		out := make([]types.EntityUID, len(t.Elements))
+		for i, e := range t.Elements {
+			out[i], _ = entityLiteral(e)
 		}
 		return out, true
 	case ast.NodeValue:

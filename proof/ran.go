@@ -283,8 +283,8 @@ func (v *verifier) judgedAt() ([]int64, error) {
 func (v *verifier) signatures(at []int64) error {
 	errs := make([]error, len(v.leaves))
 	each(len(v.leaves), func(i int) {
-		if l := v.leaves[i].Leaf; l.Kind != exeq.KindPermit {
-			errs[i] = v.a.VerifyLeaf(l, at[i])
+		if l := &v.leaves[i]; l.Kind != exeq.KindPermit {
+			errs[i] = l.verify(v.a, at[i])
 		}
 	})
 	for i, err := range errs {

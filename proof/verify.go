@@ -48,10 +48,16 @@ func Verify(p *Proof, t *Trust, o Options) (*Report, error) {
 	return v.report(lines), nil
 }
 
-// leaf is a parsed leaf with its exact bytes' hash.
+// leaf is a parsed leaf with its exact bytes and their hash.
 type leaf struct {
 	*exeq.Leaf
-	hash exeq.Digest
+	exact []byte
+	hash  exeq.Digest
+}
+
+// verify checks the leaf's signature as [Anchors.VerifyLeaf] does.
+func (l *leaf) verify(a *Anchors, index int64) error {
+	return a.verifyLeaf(l.Leaf, index, func() ([]byte, error) { return l.SignableOf(l.exact) })
 }
 
 // verifier holds what one verification found so far. A nil permit, start or
@@ -133,6 +139,7 @@ func parseLeaves(raw []string) ([]leaf, []error) {
 	each(len(raw), func(i int) {
 		b := []byte(raw[i])
 		out[i].Leaf, errs[i] = exeq.ParseLeaf(b)
+		out[i].exact = b
 		out[i].hash = exeq.LeafHash(b)
 	})
 	return out, errs
@@ -247,7 +254,7 @@ func (v *verifier) keyring() {
 			v.badKeys = first(v.badKeys, fmt.Errorf("a %s leaf has no place in the context", l.Kind))
 			continue
 		}
-		if err := v.a.VerifyLeaf(l.Leaf, at); err != nil {
+		if err := l.verify(v.a, at); err != nil {
 			v.badKeys = first(v.badKeys, err)
 			continue
 		}
