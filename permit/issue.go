@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/exeq/exeq"
@@ -85,12 +87,20 @@ func statement(action exeq.Digest, body *exeq.PermitBody) *exeq.Statement {
 	}
 }
 
-// pae is DSSE's pre-authentication encoding. The library that has it brings the
+// scratch holds buffers for what is signed, which nobody keeps.
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// appendPAE appends DSSE's pre-authentication encoding. The library that has it brings the
 // whole of x/crypto/ssh along, which every start of exeq would pay for; the
 // suite has strangers verify what is signed here.
-func pae(payloadType string, payload []byte) []byte {
-	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
+func appendPAE(b []byte, payloadType string, payload []byte) []byte {
+	b = strconv.AppendInt(append(b, "DSSEv1 "...), int64(len(payloadType)), 10)
+	b = append(append(append(b, ' '), payloadType...), ' ')
+	b = append(strconv.AppendInt(b, int64(len(payload)), 10), ' ')
+	return append(b, payload...)
 }
+
+func pae(payloadType string, payload []byte) []byte { return appendPAE(nil, payloadType, payload) }
 
 // envelope writes the canonical form of an [exeq.Envelope]; nothing in it needs
 // an escape.
@@ -105,12 +115,19 @@ func envelope(payload []byte, keyID string, sig []byte) []byte {
 }
 
 func (i *Issuer) sign(action exeq.Digest, body exeq.PermitBody) (*exeq.Permit, error) {
-	payload, err := canon.Marshal(statement(action, &body))
+	s := scratch.Get().(*[]byte)
+	defer scratch.Put(s)
+	b, err := canon.Append((*s)[:0], statement(action, &body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
 	}
-	sig := i.c.Key.Sign(pae(exeq.StatementPayload, payload))
-	envelope := envelope(payload, i.c.Key.KeyID(), sig)
+	n := len(b)
+	b = appendPAE(b, exeq.StatementPayload, b)
+	if cap(b) <= exeq.MaxPermitBytes {
+		*s = b
+	}
+	sig := i.c.Key.Sign(b[n:])
+	envelope := envelope(b[:n], i.c.Key.KeyID(), sig)
 	if len(envelope) > exeq.MaxPermitBytes {
 		return nil, fmt.Errorf("%w: %d bytes are over the limit of %d", exeq.ErrPermit, len(envelope), exeq.MaxPermitBytes)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/exeq/exeq"
@@ -65,10 +66,14 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 	// What can be done before it is the committer's turn is done here: there is
 	// one committer, and many who wait for it.
 	leaves := make([]leaf, len(entries))
+	scratch := openings.Get().(*[]byte)
+	b := (*scratch)[:0]
 	for i := range entries {
 		leaves[i] = leaf{&entries[i], exeq.LeafHash(entries[i].Bytes), nil}
 		if len(entries[i].Disclosures) > 0 {
-			leaves[i].opened = encodeDisclosures(entries[i].Disclosures)
+			from := len(b)
+			b = appendDisclosures(b, entries[i].Disclosures)
+			leaves[i].opened = b[from:len(b):len(b)]
 		}
 	}
 	if d := pace(time.Duration(s.lagging.Load())); d > 0 && slices.ContainsFunc(entries, func(e exeq.Entry) bool { return e.Leaf.Kind == exeq.KindPermit }) {
@@ -77,7 +82,15 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 		}
 	}
 	c := &call{ctx: ctx, leaves: leaves}
-	if err := s.submit(c); err != nil {
+	err := s.submit(c)
+	select {
+	case <-c.done: // else the committer may still read it
+		if *scratch = b; cap(b) <= maxOpening {
+			openings.Put(scratch)
+		}
+	default:
+	}
+	if err != nil {
 		return nil, err
 	}
 	promises := make([]exeq.Promise, len(entries))
@@ -86,6 +99,11 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 	}
 	return promises, nil
 }
+
+// openings holds buffers for what opens leaves until it is written.
+var openings = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+const maxOpening = 64 << 10
 
 // maxPace is how long a permit waits at the most so that the log catches up.
 const maxPace = 100 * time.Millisecond

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/canon"
 )
 
 // encodeDisclosures stores what opens one leaf: JSON triples of field, salt and
@@ -15,16 +16,24 @@ func encodeDisclosures(ds []exeq.Disclosure) []byte {
 	for i := range ds {
 		n += len(ds[i].Field) + len(ds[i].Value) + 48
 	}
-	b := append(make([]byte, 0, n), '[')
+	return appendDisclosures(make([]byte, 0, n), ds)
+}
+
+func appendDisclosures(b []byte, ds []exeq.Disclosure) []byte {
+	b = append(b, '[')
 	for i := range ds {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		name, err := json.Marshal(ds[i].Field)
-		if err != nil {
-			panic("record: " + err.Error()) // a string always has a JSON form
+		named, err := canon.AppendString(append(b, '['), ds[i].Field)
+		if err != nil { // not UTF-8: let it be replaced
+			name, err := json.Marshal(ds[i].Field)
+			if err != nil {
+				panic("record: " + err.Error()) // a string always has a JSON form
+			}
+			named = append(append(b, '['), name...)
 		}
-		b = append(append(b, '['), name...)
+		b = named
 		b = append(append(append(b, `,"`...), ds[i].Salt...), `",`...)
 		b = append(append(b, ds[i].Value...), ']')
 	}
