@@ -312,6 +312,9 @@ func (v *verifier) policyLeaf() (*leaf, error) {
 	} else if ok && known && set != want {
 		return nil, errors.New("the policy leaf is of another set than the one that decided")
 	}
+	if len(v.leaves) == 0 {
+		return found, nil
+	}
 	at, ok := v.index[found.ID]
 	mine, ok2 := v.index[v.leaves[0].ID]
 	if ok && ok2 && at >= mine {

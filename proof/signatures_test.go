@@ -79,6 +79,9 @@ var signatureForgeries = []forgery{
 	{name: "last leaf altered, its place in the log", bundle: func(w *prooftest.World, r *prooftest.Run, p *proof.Proof) {
 		alter(w.TB, p, len(p.Leaves)-1, `"code":"exited"`, `"code":"killed"`)
 	}, check: proof.CheckInLog, status: proof.Failed, words: "not at that index"},
+	{name: "no leaf, but the activation of a policy set", bundle: func(_ *prooftest.World, _ *prooftest.Run, p *proof.Proof) {
+		p.Leaves = []string{}
+	}, check: proof.CheckChain, status: proof.Failed, words: "no leaf of the execution"},
 	{name: "another actor in the middle", plan: func(_ *prooftest.World, p *prooftest.Plan) {
 		p.Drafts[3].Leaf.Actor = "beef"
 	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 3 names another parent or actor"},
