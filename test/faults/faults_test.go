@@ -25,8 +25,8 @@ import (
 var exeqBinary string
 
 func TestMain(m *testing.M) {
-	if os.Getenv("EXEQ_BURN") != "" {
-		burnForever()
+	if bytes := os.Getenv("EXEQ_BURN"); bytes != "" {
+		burnForever(bytes)
 	}
 	dir, err := os.MkdirTemp("", "exeq-faults-")
 	if err != nil {
