@@ -293,7 +293,10 @@ func revoke(ctx context.Context, c *call) int {
 	deadline := time.Now().Add(exeq.DefaultLease + 2*time.Second)
 	for live && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
-		if live, err = running(); err != nil {
+		if live, err = running(); err == nil && live {
+			err = in.Wake(ctx, id)
+		}
+		if err != nil {
 			return c.fail(err)
 		}
 	}

@@ -53,12 +53,13 @@ func (in *Installation) Revoke(ctx context.Context, id, reason string) error {
 	if err := os.Rename(tmp.Name(), name); err != nil {
 		return err
 	}
-	return in.wake(ctx, id)
+	return in.Wake(ctx, id)
 }
 
-// wake lets the supervisor of a stopped execution (^Z) go on, so that it sees
-// the revocation before anything else does.
-func (in *Installation) wake(ctx context.Context, id string) error {
+// Wake lets the supervisor of a stopped execution (^Z) go on, so that it sees
+// the revocation before anything else does. One that was about to stop when it
+// was woken stops after all: whoever waits for the end wakes it again.
+func (in *Installation) Wake(ctx context.Context, id string) error {
 	list, err := in.Store.Running(ctx)
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ const (
 	Stopped Outcome = "denied, killed or contained"
 	// Limited: it succeeds, by the limit that the row names.
 	Limited Outcome = "limit"
+	// Raced: Limited or Stopped; the moment decides.
+	Raced Outcome = "limit, or stopped"
 )
 
 // Attack is one program that really tries.
