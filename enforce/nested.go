@@ -46,6 +46,7 @@ type nested struct {
 	// Writes and reads are supervised in directories without a grant.
 	writes, reads bool
 	spares        *spares
+	shared        shared
 	// writing is held for reading while a descriptor open for writing is
 	// handed over, since what we still hold does not run.
 	writing sync.RWMutex
@@ -108,6 +109,10 @@ func (s *launching) runNested() (*running, error) {
 	r.plan = &plan{}
 	r.notify.approver = inPlace{}
 	r.notify.nested = n
+	n.shared.members = r.processes
+	if s.tty != nil {
+		n.shared.terminal, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.terminalFD()))
+	}
 	n.net = &gatedListener{Listener: s.egress}
 	s.egress = n.net
 	var mark [8]byte
@@ -175,6 +180,9 @@ func (s *launching) nestedRights(n *nested) error {
 		return err
 	}
 	if err := s.spare(n, grant); err != nil {
+		return err
+	}
+	if err := s.share(n, grant); err != nil {
 		return err
 	}
 	for _, m := range s.report.Missing {

@@ -30,6 +30,8 @@ type grant struct {
 	inodes map[string]inode
 	// listed are the directories that may be read but for something in there.
 	listed []string
+	// shared are the directories that belong to everybody.
+	shared []string
 	// writes: there are such for writing.
 	writes bool
 }
@@ -76,6 +78,7 @@ func (s *launching) carve(r *exeq.Rights) (*grant, error) {
 		c.cells = append(c.cells, x)
 		c.byPath[raw] = x
 	}
+	c.carveShared()
 	slices.SortFunc(c.cells, func(a, b carveCell) int { return comparePaths(a.path, b.path) })
 	for _, x := range c.cells {
 		if !x.exists {

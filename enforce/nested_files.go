@@ -63,9 +63,9 @@ func (t *nested) file(n *notifier, q *notification) bool {
 	case "linkat":
 		t.link(n, q, fd(0), a[1], fd(2), a[3], fd(4))
 	case "mkdir":
-		t.make(n, q, here, a[0], func(p place) error { return unix.Mkdirat(p.dir.FD(), p.base, uint32(a[1])&^umask(q)) })
+		t.make(n, q, here, a[0], t.mkdir(q, a[1]))
 	case "mkdirat":
-		t.make(n, q, fd(0), a[1], func(p place) error { return unix.Mkdirat(p.dir.FD(), p.base, uint32(a[2])&^umask(q)) })
+		t.make(n, q, fd(0), a[1], t.mkdir(q, a[2]))
 	case "symlink":
 		t.symlink(n, q, a[0], here, a[1])
 	case "symlinkat":
@@ -192,8 +192,14 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 	if base != "" {
 		ours = t.oursName(n, at2) && (!read || n.rights.Lookup(exeq.EncodeBytes(at2)).Read)
 	}
-	if f.Stale || f.Process() || base != "" && flags&unix.O_CREAT == 0 || base == "" && !f.Regular() || !ours {
+	terminal := base == "" && within(f.Path, sharedTerminals) && f.ID.Mode&unix.S_IFMT == unix.S_IFCHR
+	if f.Stale || f.Process() || base != "" && flags&unix.O_CREAT == 0 || base == "" && !f.Regular() && !terminal || !ours {
 		n.resume(q)
+		return
+	}
+	if t.foreign(at2) {
+		n.deny(fmt.Sprintf("open %s denied: in tier nested it is shared with processes outside, and this one is not the execution's", exeq.EncodeBytes(at2)))
+		n.fail(q, unix.EACCES)
 		return
 	}
 	if base == "" && flags&(unix.O_CREAT|unix.O_EXCL) == unix.O_CREAT|unix.O_EXCL {
@@ -211,7 +217,7 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 	var fd int
 	err = n.who.as(func() (err error) {
 		if base != "" {
-			fd, err = unix.Openat(f.FD(), base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NOCTTY, mode&^umask(q))
+			fd, err = t.create(f.FD(), at2, base, f.Mount, flags, mode&^umask(q))
 		} else {
 			fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.FD()), flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 		}
@@ -222,6 +228,9 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 		return
 	}
 	defer unix.Close(fd) // before the lock goes
+	if base != "" {
+		t.own(at2, func(st *unix.Stat_t) error { return unix.Fstat(fd, st) })
+	}
 	if e := n.give(q, fd, -1, flags&unix.O_CLOEXEC != 0); e != 0 {
 		n.fail(q, e)
 		return
@@ -241,7 +250,7 @@ func (t *nested) truncate(n *notifier, q *notification, at uint64, size int64) {
 		return
 	}
 	defer f.Close()
-	if f.Stale || !f.Regular() || !t.ours(n, f.Path, false, true) {
+	if f.Stale || !f.Regular() || !t.ours(n, f.Path, false, true) || t.foreign(f.Path) {
 		n.resume(q)
 		return
 	}
@@ -256,7 +265,7 @@ func (t *nested) make(n *notifier, q *notification, dirfd int, at uint64, act fu
 		return
 	}
 	defer p.dir.Close()
-	if !t.oursName(n, p.path) {
+	if !t.oursName(n, p.path) || t.foreign(p.path) {
 		n.resume(q)
 		return
 	}
@@ -269,7 +278,23 @@ func (t *nested) symlink(n *notifier, q *notification, text uint64, dirfd int, a
 		n.resume(q)
 		return
 	}
-	t.make(n, q, dirfd, at, func(p place) error { return unix.Symlinkat(target, p.dir.FD(), p.base) })
+	t.make(n, q, dirfd, at, func(p place) error {
+		return t.named(p, unix.Symlinkat(target, p.dir.FD(), p.base))
+	})
+}
+
+func (t *nested) mkdir(q *notification, mode uint64) func(place) error {
+	return func(p place) error {
+		return t.named(p, unix.Mkdirat(p.dir.FD(), p.base, uint32(mode)&^umask(q)))
+	}
+}
+
+// named notes what was made under a name.
+func (t *nested) named(p place, err error) error {
+	if err == nil {
+		t.own(p.path, func(st *unix.Stat_t) error { return unix.Fstatat(p.dir.FD(), p.base, st, unix.AT_SYMLINK_NOFOLLOW) })
+	}
+	return err
 }
 
 func (t *nested) remove(n *notifier, q *notification, dirfd int, at uint64, flags int) {
@@ -320,7 +345,7 @@ func (t *nested) both(n *notifier, q *notification, fromDir int, from uint64, to
 	}
 	ra, rb := n.rights.Lookup(exeq.EncodeBytes(a.path)), n.rights.Lookup(exeq.EncodeBytes(b.path))
 	switch {
-	case !t.oursName(n, a.path) && !t.oursName(n, b.path), !ra.Write, !rb.Write:
+	case !t.oursName(n, a.path) && !t.oursName(n, b.path), !ra.Write, !rb.Write, t.foreign(a.path), t.foreign(b.path):
 		n.resume(q) // wholly the kernel's, or refused by it
 	case ra.Read != rb.Read || ra.Exec != rb.Exec || !slices.Equal(ra.Labels, rb.Labels):
 		n.fail(q, unix.EXDEV)

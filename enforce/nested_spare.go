@@ -49,7 +49,7 @@ func (s *launching) spare(n *nested, g *grant) error {
 		if err != nil {
 			return err
 		}
-		err = n.spares.fill(s.who, s.ruleset, dir)
+		err = n.spares.fill(s.who, s.ruleset, dir, spareFiles)
 		unix.Close(dir)
 		if err != nil {
 			s.downgrade = append(s.downgrade, fmt.Sprintf("%s: programs that are made there cannot run until the next run: %v", exeq.EncodeBytes(p), err))
@@ -59,14 +59,14 @@ func (s *launching) spare(n *nested, g *grant) error {
 }
 
 // fill makes the spare files of a directory's mount.
-func (s *spares) fill(who identity, ruleset, dir int) error {
+func (s *spares) fill(who identity, ruleset, dir, count int) error {
 	mount, err := mountID(dir)
 	if err != nil || s.free[mount] != nil {
 		return err
 	}
-	files := make([]*os.File, 0, spareFiles)
+	files := make([]*os.File, 0, count)
 	err = who.as(func() error {
-		for range spareFiles {
+		for range count {
 			fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 			if err != nil {
 				return fmt.Errorf("files without a name: %w", err)

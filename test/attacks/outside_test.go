@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,6 +69,9 @@ func listen(s *scene, a Attack) *ears {
 	}
 	if named("{fdsock}") {
 		e.hand(s, s.places["fdsock"])
+	}
+	if named("{pts}") {
+		s.places["pts"] = e.terminal(s)
 	}
 	if named("{dgram}") {
 		c, err := net.ListenPacket("unixgram", s.places["dgram"])
@@ -176,6 +180,40 @@ func (e *ears) packets(c net.PacketConn) {
 			e.note(buf[:n])
 		}
 	}()
+}
+
+// terminal is one that somebody works on: its keys say the secret.
+func (e *ears) terminal(s *scene) string {
+	master, name := newTerminal(s.t, s.uid)
+	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	must(s.t, err)
+	e.all = append(e.all, master, slave)
+	_, err = fmt.Fprintln(master, s.secret)
+	must(s.t, err)
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			if err != nil {
+				return
+			}
+			e.note(buf[:n])
+		}
+	}()
+	last := random("last")
+	e.flush = append(e.flush, func() { // what was written before is read before
+		fmt.Fprintln(slave, last)
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+			e.mu.Lock()
+			done := bytes.Contains(e.heard.Bytes(), []byte(last))
+			e.mu.Unlock()
+			if done {
+				return
+			}
+			runtime.Gosched()
+		}
+	})
+	return name
 }
 
 // hand gives whoever comes a descriptor of the secret.

@@ -131,6 +131,9 @@ var machine = Family{"The machine", []Attack{
 var sharedMemory = Family{"Shared memory", []Attack{
 	{Name: "/dev/shm read", Line: "cat {shmfile}", Proof: secretOut},
 	{Name: "/dev/shm written", Line: "echo {token} >{shmfile}", Proof: changes("{shmfile}"), Expect: both(Stopped)},
+	{Name: "/dev/shm removed", Line: "rm -f {shmfile}", Proof: changes("{shmfile}"), Expect: both(Stopped)},
+	{Name: "another terminal written", Line: "echo {token} >{pts}", Proof: hears("{token}")},
+	{Name: "another terminal's keys", Line: "exec 3<>{pts}; head -1 <&3", Proof: secretOut},
 	{Name: "System V shared memory", Line: "./system shm {shmkey}", Proof: secretOut},
 	{Name: "System V messages", Line: "./system msg {msgkey}", Proof: secretOut},
 	{Name: "POSIX messages", Line: "./system mq {mq}", Proof: secretOut},

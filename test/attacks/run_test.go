@@ -207,15 +207,22 @@ func (s *scene) then(a Attack, c *exec.Cmd, line string, stop func(*exec.Cmd)) {
 	}
 }
 
+// newTerminal opens a terminal of a user's.
+func newTerminal(t *testing.T, uid int) (master *os.File, name string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	name = fmt.Sprintf("/dev/pts/%d", n)
+	must(t, os.Chown(name, uid, -1))
+	return master, name
+}
+
 // terminal gives the command a terminal of its own.
 func (s *scene) terminal(c *exec.Cmd, out io.Writer) (done func()) {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	must(s.t, err)
-	must(s.t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	must(s.t, err)
-	name := fmt.Sprintf("/dev/pts/%d", n)
-	must(s.t, os.Chown(name, s.uid, -1))
+	master, name := newTerminal(s.t, s.uid)
 	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
 	must(s.t, err)
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
