@@ -5,6 +5,11 @@ package enforce
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -80,11 +85,11 @@ func (b *binds) Approve(p programs.Process, f *programs.File, c *programs.Copy) 
 	}
 	now, err := p.Resolve(unix.AT_FDCWD, f.Path, programs.NoFollow)
 	if err != nil {
-		return err
+		return errors.Join(err, b.adopt(name, f.Path))
 	}
 	defer now.Close()
 	if now.Noexec {
-		return fmt.Errorf("approve %s: it moved away meanwhile: %w", f.Path, unix.EACCES)
+		return errors.Join(fmt.Errorf("approve %s: it moved away meanwhile: %w", f.Path, unix.EACCES), b.adopt(name, f.Path))
 	}
 	id, err := mountID(now.FD())
 	if err != nil {
@@ -92,6 +97,22 @@ func (b *binds) Approve(p programs.Process, f *programs.File, c *programs.Copy) 
 	}
 	b.byID[id] = bound{f.Path}
 	b.count.Add(1)
+	return nil
+}
+
+// adopt takes account of a mount whose place was moved while it was made: it is
+// Exeq's wherever it is now.
+func (b *binds) adopt(name, path string) error {
+	mounts, err := mountTable(b.agent.PID)
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		if _, known := b.byID[m.id]; !known && filepath.Base(strings.TrimSuffix(m.root, "//deleted")) == name {
+			b.byID[m.id] = bound{path}
+			b.count.Add(1)
+		}
+	}
 	return nil
 }
 
@@ -150,6 +171,9 @@ func (b *binds) Vacate(f *programs.File) error {
 	}, f.FD()); err != nil {
 		return fmt.Errorf("vacate: %w", err)
 	}
+	if at, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.FD())); err == nil && strings.TrimSuffix(at, " (deleted)") == f.Path {
+		return fmt.Errorf("vacate %s: the mount does not move: %w", f.Path, unix.EBUSY)
+	}
 	delete(b.byID, id)
 	b.count.Add(-1)
 	return nil
@@ -161,6 +185,48 @@ func (b *binds) Owns(id uint64) bool {
 	defer b.mu.Unlock()
 	_, ok := b.byID[id]
 	return ok
+}
+
+// others gives the mounts of the execution but those of approved programs. No
+// mount of a program is made or moved meanwhile.
+func (b *binds) others() ([]mountLine, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	mounts, err := mountTable(b.agent.PID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(mounts, func(m mountLine) bool {
+		_, ours := b.byID[m.id]
+		return ours
+	}), nil
+}
+
+// mountLine is one line of a mount table.
+type mountLine struct {
+	id          uint64
+	root, point string
+	text        string
+}
+
+func mountTable(pid int) ([]mountLine, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, err
+	}
+	var mounts []mountLine
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 6 {
+			return nil, fmt.Errorf("mount table: a line of %d fields", len(f))
+		}
+		id, err := strconv.ParseUint(f[0], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("mount table: %w", err)
+		}
+		mounts = append(mounts, mountLine{id, f[3], f[4], line})
+	}
+	return mounts, nil
 }
 
 func mountID(fd int) (uint64, error) {

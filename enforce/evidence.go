@@ -359,25 +359,16 @@ func (r *running) mountsNow() (exeq.Digest, error) {
 	if r.tier == exeq.TierNested {
 		return exeq.Digest{}, nil // none are Exeq's
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", r.agent.PID))
+	mounts, err := r.binds.others()
 	if err != nil {
 		return exeq.Digest{}, err
 	}
 	h := sha256.New()
 	grave := r.slotPath()
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 6 {
-			return exeq.Digest{}, fmt.Errorf("mount table: a line of %d fields", len(f))
+	for _, m := range mounts {
+		if m.point != grave {
+			h.Write([]byte(m.text))
 		}
-		id, err := strconv.ParseUint(f[0], 10, 64)
-		if err != nil {
-			return exeq.Digest{}, fmt.Errorf("mount table: %w", err)
-		}
-		if r.binds.Owns(id) || f[4] == grave {
-			continue
-		}
-		h.Write([]byte(line))
 	}
 	return exeq.Digest(h.Sum(nil)), nil
 }

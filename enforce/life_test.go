@@ -383,6 +383,48 @@ func TestRebuildWhileRunning(t *testing.T) {
 	`)
 }
 
+// Programs of the same bytes at several places share a copy: each can be built
+// anew all the same, and evidence finds the mounts as they were.
+func TestSameBytesTwice(t *testing.T) {
+	b := newBox(t)
+	a := newAlive(t)
+	r := b.launchWith(a, "sh", "-ec", `
+		cp /bin/true one; cp /bin/true two; ./one; ./two
+		rm one; cp /bin/false one; ! ./one; cp /bin/true one; ./one; mv two one; ./one
+		echo done; exec sleep 1000`)
+	if got := a.line(t); got != "done\n" {
+		t.Errorf("it says %q (messages %q)", got, b.msgs.String())
+	}
+	ev, err := r.Evidence(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ev.Environment.Mounts != r.Applied().Environment.Mounts {
+		t.Error("mounts changed")
+	}
+}
+
+// Programs that change places while they are being approved leave no mount
+// that evidence does not know.
+func TestExchangedWhileApproved(t *testing.T) {
+	b := newBox(t)
+	a := newAlive(t)
+	b.copy("/bin/true", "x")
+	b.copy("/bin/false", "y")
+	b.write("s.py", "import ctypes\nc = ctypes.CDLL(None)\nwhile True: c.renameat2(-100, b'x', -100, b'y', 2)\n", 0o644)
+	r := b.launchWith(a, "sh", "-c", "python3 s.py & echo ready; while :; do ./x; ./y; done 2>/dev/null")
+	a.line(t)
+	for range 200 {
+		ev, err := r.Evidence(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Environment.Mounts != r.Applied().Environment.Mounts {
+			t.Fatal("mounts changed")
+		}
+	}
+}
+
 func TestQuotas(t *testing.T) {
 	b := newBox(t)
 	b.rights.Quotas = exeq.Quotas{Execs: 3, FileBytes: 1000}

@@ -65,7 +65,7 @@ func prepareNested(o Options, who identity) (*Enforcer, error) {
 	if abi < nestedABI {
 		return nil, fmt.Errorf("Landlock ABI %d, and only %d keeps signals inside (Linux 6.12)", abi, nestedABI)
 	}
-	e := &Enforcer{opt: o, who: who, tier: exeq.TierNested}
+	e := &Enforcer{opt: o, who: who, tier: exeq.TierNested, was: raise()}
 	e.ready.Do(func() {})
 	if e.agent, err = spawn.StartTree(func(g *spawn.Agent, l *spawn.List) { g.Confine(l) }); err != nil {
 		return nil, err
@@ -307,6 +307,7 @@ func (s *launching) nestedCommand(r *running, canary spawn.Ref, prog []unix.Sock
 	}
 	l.Do("chdir "+s.launch.Dir, unix.SYS_CHDIR, m.str(s.launch.Dir))
 	s.limits(l)
+	s.was.lower(l)
 	mark := unix.Rlimit{Cur: r.mark, Max: r.mark}
 	l.Do("setrlimit mark", unix.SYS_PRLIMIT64, v(0), v(filter.Mark), v(l.Arena.Struct(unsafe.Pointer(&mark), unsafe.Sizeof(mark))), v(0))
 	init := l.Result(l.Do("getppid", unix.SYS_GETPPID))

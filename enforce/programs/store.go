@@ -237,14 +237,28 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 	if err := unix.Fstat(int(r.Fd()), &st); err == nil && identityOf(&st) == before && settled(before, began) {
 		s.remember(before, d)
 	}
-	if err := os.Rename(tmp.Name(), filepath.Join(s.dir, d.String())); err != nil {
-		return nil, fmt.Errorf("programs: store: %w", err)
+	for range 10 {
+		// A copy that is there stays: mounts of it cannot be moved any more once
+		// its name is gone. Get removes one that is damaged.
+		err := os.Link(tmp.Name(), filepath.Join(s.dir, d.String()))
+		if err == nil {
+			os.Remove(tmp.Name()) // before its identity is taken
+			err = s.rememberCopy(tmp, d)
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("programs: store: %w", err)
+		}
+		c, err := s.Get(d)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		tmp.Close() // no descriptor of ours may still write: execve answers ETXTBSY
+		if err != nil {
+			return nil, err
+		}
+		return c, c.Allow(st.Mode & 0o555)
 	}
-	if err := s.rememberCopy(tmp, d); err != nil {
-		return nil, err
-	}
-	tmp.Close() // no descriptor of ours may still write: execve answers ETXTBSY
-	return s.Get(d)
+	return nil, fmt.Errorf("programs: store: copy %s does not stay", d)
 }
 
 // copyBytes shares the blocks where the file system can, else lets the kernel
