@@ -414,7 +414,7 @@ func TestExchangedWhileApproved(t *testing.T) {
 	b.write("s.py", "import ctypes\nc = ctypes.CDLL(None)\nwhile True: c.renameat2(-100, b'x', -100, b'y', 2)\n", 0o644)
 	r := b.launchWith(a, "sh", "-c", "python3 s.py & echo ready; while :; do ./x; ./y; done 2>/dev/null")
 	a.line(t)
-	for range 200 {
+	for range 1000 {
 		ev, err := r.Evidence(context.Background())
 		if err != nil {
 			t.Fatal(err)
