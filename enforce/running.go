@@ -228,9 +228,13 @@ func (r *running) finish() {
 	if r.exit.Code != 0 {
 		r.notify.sayRefused()
 	}
-	// Nothing lives inside any more. The kernel takes its time to clear an
-	// agent's namespaces away, and nobody has to wait for that.
-	go r.agent.Close()
+	if r.tier == exeq.TierNested {
+		r.agent.Close() // it kills what may be left
+	} else {
+		// Nothing lives inside any more. The kernel takes its time to clear an
+		// agent's namespaces away, and nobody has to wait for that.
+		go r.agent.Close()
+	}
 	for _, f := range r.cleanup {
 		f()
 	}

@@ -153,6 +153,7 @@ type found struct {
 	owners  map[string]owner
 	waiting int
 	lag     time.Duration
+	empty   bool
 	behind  bool // the log holds more than the store knows of
 }
 
@@ -163,6 +164,7 @@ func (s *Store) look(ctx context.Context, st *state) (err error) {
 	if s.found.waiting, s.found.lag, err = s.lagIn(ctx, s.writer.conn); err != nil {
 		return err
 	}
+	s.found.empty = s.found.waiting == 0 && st.covered == 0
 	cp, err := s.log.checkpoint()
 	switch {
 	case errors.Is(err, errNoLog) && st.covered == 0:

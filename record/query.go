@@ -96,6 +96,9 @@ func (s *Store) Last(ctx context.Context) (int64, error) {
 	return last, explain("read leaves", err)
 }
 
+// Empty reports whether no leaf was on record when the store was opened.
+func (s *Store) Empty() bool { return s.found.empty }
+
 // poll is how often one process looks for what others have committed.
 const poll = 50 * time.Millisecond
 
@@ -207,8 +210,19 @@ func (s *Store) checkTail(ctx context.Context, q queryer) error {
 
 // Lag is how many leaves wait for the log (or its published checkpoint) and
 // for how long the oldest has.
+//
+// It asks the writing connection, as Blob does: a process that only runs one
+// command needs no other, and opening one costs it a millisecond.
 func (s *Store) Lag(ctx context.Context) (int, time.Duration, error) {
-	return s.lagIn(ctx, s.read)
+	var n int
+	var lag time.Duration
+	if err := s.between(ctx, func(w *writer) (err error) {
+		n, lag, err = s.lagIn(ctx, w.conn)
+		return err
+	}); err != nil {
+		return 0, 0, err // n and lag may still be written to
+	}
+	return n, lag, nil
 }
 
 func (s *Store) lagIn(ctx context.Context, q queryer) (int, time.Duration, error) {
@@ -248,12 +262,18 @@ func (s *Store) PutBlobAs(ctx context.Context, d exeq.Digest, b []byte) error {
 // PutBlobAs. Nothing there: the error wraps [fs.ErrNotExist].
 func (s *Store) Blob(ctx context.Context, d exeq.Digest) ([]byte, error) {
 	var b, sum []byte
-	err := s.read.QueryRowContext(ctx, `SELECT data, sum FROM blob WHERE digest = ?`, d[:]).Scan(&b, &sum)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("no blob %s: %w", d, fs.ErrNotExist)
-	}
-	if err != nil {
+	found := true
+	if err := s.between(ctx, func(w *writer) error {
+		err := w.scan(sqlGetBlob, []any{d[:]}, &b, &sum)
+		if errors.Is(err, sql.ErrNoRows) {
+			found, err = false, nil
+		}
+		return err
+	}); err != nil {
 		return nil, explain("read blob", err)
+	}
+	if !found {
+		return nil, fmt.Errorf("no blob %s: %w", d, fs.ErrNotExist)
 	}
 	if string(sum) != string(blobSum(d, b)) {
 		return nil, fmt.Errorf("%w: blob %s of store.db", ErrDamaged, d)

@@ -91,6 +91,7 @@ const (
 	sqlOwn      = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
 	sqlDisown   = `DELETE FROM owner WHERE execution = ?`
 	sqlPlace    = `INSERT OR REPLACE INTO placed VALUES (?, ?, ?)`
+	sqlGetBlob  = `SELECT data, sum FROM blob WHERE digest = ?`
 	sqlBlob     = `INSERT OR REPLACE INTO blob VALUES (?, ?, ?)`
 )
 

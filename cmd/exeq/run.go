@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,8 +11,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/term"
 
@@ -91,18 +95,15 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		return nil, err
 	}
 	defer cleanup()
-	program, err := programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace)
+	// What a run needs before its command starts is soon garbage, and collecting
+	// it then costs as much as making it. Later memory counts again.
+	percent := debug.SetGCPercent(400)
+	defer time.AfterFunc(exeq.DefaultTick, func() { debug.SetGCPercent(percent) }).Stop()
+	program, inst, err := o.open(ctx, c, dir, at)
 	if err != nil {
 		return nil, err
 	}
 	defer program.File.Close()
-
-	inst, err := standalone.Open(ctx, standalone.Options{Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
-		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
-	}})
-	if err != nil {
-		return nil, err
-	}
 	left := false
 	defer func() {
 		if !left {
@@ -145,6 +146,27 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		inst.Log.Warn("no drainer: the next start drains", "err", lerr)
 	}
 	return out, err
+}
+
+// open hashes the program while it opens the installation.
+func (o *runOptions) open(ctx context.Context, c *call, dir string, at standalone.Place) (program *programs.Command, inst *standalone.Installation, err error) {
+	var notFound error
+	var looked sync.WaitGroup
+	looked.Go(func() { program, notFound = programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace) })
+	inst, err = standalone.Open(ctx, standalone.Options{Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
+		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
+	}})
+	looked.Wait()
+	switch {
+	case err != nil && notFound == nil:
+		program.File.Close()
+	case err == nil && notFound != nil:
+		inst.Close()
+	}
+	if err = cmp.Or(notFound, err); err != nil {
+		return nil, nil, err
+	}
+	return program, inst, nil
 }
 
 // giveEgress gives the execution its only way out.

@@ -44,13 +44,35 @@ func beforeFork()
 //go:linkname afterFork syscall.runtime_AfterFork
 func afterFork()
 
+// keepHeap leaves the Go heap out of what clones get, but for the stack that
+// they run on: they need none of it, nothing in it is theirs to know, and each
+// page that both had would be copied when this process writes it next. Heap
+// beyond the arena of this stack is shared as before.
+const (
+	heapArena = 64 << 20 // runtime.heapArenaBytes on 64-bit Linux
+	keepStack = 16 << 10 // to either side; nosplit code needs less than 1 KiB
+)
+
+//go:noinline
+//go:nosplit
+//go:norace
+func keepHeap(here, page uintptr) {
+	arena := here &^ (heapArena - 1)
+	from, to := max(arena, (here-keepStack)&^(page-1)), min(arena+heapArena, (here+keepStack+page)&^(page-1))
+	// What is not mapped in between does not stop the rest.
+	syscall.RawSyscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DOFORK)
+	syscall.RawSyscall(unix.SYS_MADVISE, arena, from-arena, unix.MADV_DONTFORK)
+	syscall.RawSyscall(unix.SYS_MADVISE, to, arena+heapArena-to, unix.MADV_DONTFORK)
+}
+
 // clone makes the agent. The child never returns.
 //
 //go:noinline
 //go:nosplit
 //go:norace
-func clone(flags uintptr, base unsafe.Pointer) (uintptr, syscall.Errno) {
+func clone(flags uintptr, base unsafe.Pointer, page uintptr) (uintptr, syscall.Errno) {
 	beforeFork()
+	keepHeap(uintptr(unsafe.Pointer(&flags)), page)
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid == 0 && errno == 0 {
 		childMain(base)
@@ -108,8 +130,9 @@ func clonedAgent(flags uintptr, tree bool, first func(g *Agent, l *List)) (*Agen
 		// PDEATHSIG follows this thread; it lives as long as the agent may.
 		runtime.LockOSThread()
 		unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, 0, uintptr(unsafe.Pointer(&g.Mask)), 8, 0, 0)
+		page := uintptr(unix.Getpagesize())
 		syscall.ForkLock.Lock()
-		pid, errno := clone(flags, arena.base)
+		pid, errno := clone(flags, arena.base, page)
 		syscall.ForkLock.Unlock()
 		if errno != 0 {
 			started <- result{0, errno}

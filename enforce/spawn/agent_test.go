@@ -5,8 +5,10 @@ package spawn
 import (
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -137,4 +139,34 @@ func TestDeadlineKills(t *testing.T) {
 	if !g.Lapsed() {
 		t.Error("init ended, but not by the lease")
 	}
+}
+
+// TestHeapStaysOut: what this process has on its heap is not in a clone's
+// memory, so that it can neither be read there nor costs a copy.
+func TestHeapStaysOut(t *testing.T) {
+	secrets := make([][]byte, 64)
+	for i := range secrets {
+		secrets[i] = []byte(strings.Repeat("secret ", 1<<10))
+	}
+	g := start(t, 0)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	for i, s := range secrets {
+		p := uintptr(unsafe.Pointer(&s[0]))
+		if err := g.Run(func(l *List) {
+			l.Do("write", unix.SYS_WRITE, g.FD(0), V(p), V(7)).Want = int32(unix.EFAULT)
+			l.Do("close", unix.SYS_CLOSE, g.FD(0))
+		}, int(w.Fd())); err != nil {
+			t.Fatalf("secret %d: %v", i, err)
+		}
+	}
+	// The same step, here: what it was refused for is the memory.
+	if _, _, errno := unix.Syscall(unix.SYS_WRITE, w.Fd(), uintptr(unsafe.Pointer(&secrets[0][0])), 7); errno != 0 {
+		t.Fatal(errno)
+	}
+	runtime.KeepAlive(secrets)
 }

@@ -179,17 +179,19 @@ func (in *Installation) protect(r *exeq.Rights) *exeq.Rights {
 
 // firstUse records the keys and writes the starter policy, where they are not.
 func (in *Installation) firstUse(ctx context.Context) error {
-	last, err := in.Store.Last(ctx)
-	if err != nil {
-		return err
-	}
-	if last == 0 {
+	if in.Store.Empty() {
+		last, err := in.Store.Last(ctx) // another process may have come first
+		if err != nil {
+			return err
+		}
 		leaves, err := in.Keys.Leaves()
 		if err != nil {
 			return err
 		}
-		if _, err := in.Store.Record(ctx, leaves...); err != nil {
-			return err
+		if last == 0 {
+			if _, err := in.Store.Record(ctx, leaves...); err != nil {
+				return err
+			}
 		}
 	}
 	dir := filepath.Join(in.Dir, "policy")
