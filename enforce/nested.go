@@ -47,6 +47,7 @@ type nested struct {
 	writes, reads bool
 	spares        *spares
 	shared        shared
+	umask         uint32 // the supervisor's
 	// writing is held for reading while a descriptor open for writing is
 	// handed over, since what we still hold does not run.
 	writing sync.RWMutex
@@ -64,6 +65,9 @@ func prepareNested(o Options, who identity) (*Enforcer, error) {
 	}
 	if abi < nestedABI {
 		return nil, fmt.Errorf("Landlock ABI %d, and only %d keeps signals inside (Linux 6.12)", abi, nestedABI)
+	}
+	if err := who.lookable(); err != nil {
+		return nil, err
 	}
 	e := &Enforcer{opt: o, who: who, tier: exeq.TierNested, was: raise()}
 	e.ready.Do(func() {})
@@ -94,7 +98,7 @@ func (s *launching) runNested() (*running, error) {
 	if l.Gate == nil || l.CheckRenewal == nil || l.Lease <= 0 {
 		return nil, errors.New("a launch needs a gate, a check of renewals and a lease")
 	}
-	n := &nested{store: s.storeDir(), proxy: s.egress.Addr().(*net.TCPAddr)}
+	n := &nested{store: s.storeDir(), proxy: s.egress.Addr().(*net.TCPAddr), umask: umaskOf("self")}
 	if err := s.nestedRights(n); err != nil {
 		return nil, err
 	}

@@ -266,3 +266,20 @@ func traceable(pid int) error {
 	}
 	return nil
 }
+
+// lookable reports whether programs of the execution's user can be looked at:
+// root needs a capability for those of others, which containers take away.
+func (who identity) lookable() error {
+	if !who.change {
+		return nil
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&head, &have[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	if have[0].Effective&(1<<unix.CAP_SYS_PTRACE) == 0 {
+		return fmt.Errorf("root without CAP_SYS_PTRACE cannot look at programs of user %d, whose workspace this is: add the capability, or run as that user", who.uid)
+	}
+	return nil
+}

@@ -217,7 +217,7 @@ func (t *nested) open(n *notifier, q *notification, dirfd int, at uint64, flags 
 	var fd int
 	err = n.who.as(func() (err error) {
 		if base != "" {
-			fd, err = t.create(f.FD(), at2, base, f.Mount, flags, mode&^umask(q))
+			fd, err = t.create(f.FD(), at2, base, f.Mount, flags, mode&0o1777&^umask(q)) // no set-user-ID
 		} else {
 			fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.FD()), flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 		}
@@ -285,7 +285,16 @@ func (t *nested) symlink(n *notifier, q *notification, text uint64, dirfd int, a
 
 func (t *nested) mkdir(q *notification, mode uint64) func(place) error {
 	return func(p place) error {
-		return t.named(p, unix.Mkdirat(p.dir.FD(), p.base, uint32(mode)&^umask(q)))
+		mode := uint32(mode) & 0o1777 &^ umask(q)
+		err := unix.Mkdirat(p.dir.FD(), p.base, mode)
+		if err == nil && mode&t.umask != 0 {
+			// Ours took bits away; those that the directory passed on stay.
+			var st unix.Stat_t
+			if err = unix.Fstatat(p.dir.FD(), p.base, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				err = unix.Fchmodat(p.dir.FD(), p.base, st.Mode&unix.S_ISGID|mode, 0)
+			}
+		}
+		return t.named(p, err)
 	}
 }
 
@@ -373,8 +382,10 @@ func (n *notifier) uniform(p string) bool {
 }
 
 // umask reads the process's; where it cannot be read nothing is left to others.
-func umask(q *notification) uint32 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", q.pid))
+func umask(q *notification) uint32 { return umaskOf(fmt.Sprint(q.pid)) }
+
+func umaskOf(pid string) uint32 {
+	b, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		return 0o077
 	}

@@ -163,5 +163,15 @@ func (t *nested) create(dir int, at, base string, mount uint64, flags int, mode 
 		}
 		flags |= unix.O_EXCL // what another made since is not ours
 	}
-	return unix.Openat(dir, base, flags|unix.O_NOFOLLOW|keep, mode)
+	fd, err := unix.Openat(dir, base, flags|unix.O_EXCL|unix.O_NOFOLLOW|keep, mode)
+	if err == unix.EEXIST && flags&unix.O_EXCL == 0 { // made since we looked
+		return unix.Openat(dir, base, flags|unix.O_NOFOLLOW|keep, mode)
+	}
+	if err == nil && mode&0o7777&t.umask != 0 {
+		err = unix.Fchmod(fd, mode&0o7777)
+		if err != nil {
+			unix.Close(fd)
+		}
+	}
+	return fd, err
 }

@@ -5,8 +5,11 @@ package enforce
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
 )
@@ -102,4 +105,30 @@ func TestNestedPipesByName(t *testing.T) {
 	b := lived(t)
 	b.want(0, "through\nthrough\n", "sh", "-c", "echo through | cat /dev/fd/0; echo through | cat /proc/self/fd/0")
 	b.want(0, "in\n", "sh", "-c", "echo in | tee /dev/fd/1 >/dev/null | cat; echo in >/dev/stdout")
+}
+
+// What the supervisor makes has the mode that the process asked for.
+func TestNestedModes(t *testing.T) {
+	b := lived(t)
+	defer unix.Umask(unix.Umask(0o077))
+	b.want(0, "666 777 640 2775\n", "sh", "-ec", `umask 0; touch f; mkdir d; umask 027; touch g; chmod 2775 d; umask 002; mkdir d/e
+		echo $(stat -c %a f; umask 0; mkdir h; stat -c %a h; stat -c %a g; stat -c %a d/e)`)
+}
+
+// Root that may not look at others' programs says so before anything runs.
+func TestNestedNeedsPtrace(t *testing.T) {
+	if err := (identity{uid: os.Geteuid()}).lookable(); err != nil {
+		t.Error(err)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	out, err := exec.Command("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace", os.Args[0], "helper", "lookable").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "CAP_SYS_PTRACE") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func init() {
+	helpers["lookable"] = func([]string) error { return identity{uid: 65534, change: true}.lookable() }
 }
