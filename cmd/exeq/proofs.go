@@ -176,6 +176,7 @@ func drain(ctx context.Context, c *call) int {
 		return c.fail(err)
 	}
 	defer in.Close()
+	standalone.Sweep()
 	ctx, cancel := context.WithTimeout(ctx, drainAtMost)
 	defer cancel()
 	go func() {

@@ -25,11 +25,10 @@ type Place struct {
 // NewPlace makes a temporary directory for one execution and resolves it, the
 // working directory as workspace, and the user's home; cleanup removes it.
 func NewPlace() (p Place, cleanup func(), err error) {
-	tmp, err := os.MkdirTemp("", "exeq-")
+	tmp, cleanup, err := newTemporary()
 	if err != nil {
-		return Place{}, nil, fmt.Errorf("temporary directory: %w", err)
+		return Place{}, nil, err
 	}
-	cleanup = func() { os.RemoveAll(tmp) }
 	if p, err = findPlace(tmp); err != nil {
 		cleanup()
 		return Place{}, nil, err

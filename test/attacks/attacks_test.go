@@ -177,7 +177,7 @@ func attack(t *testing.T, a Attack, uid int, tier exeq.Tier) {
 	s := newScene(t, a, uid)
 	r := s.run(a, s.governed(a, tier, s.argv(a)), func(*exec.Cmd) { s.revoke() })
 	if a.Proof.Kind == alive {
-		r.gone = die(s.places["token"], 15*time.Second)
+		r.gone = die(s.places["token"], living, 15*time.Second)
 		if !r.gone {
 			end(s.places["token"])
 		}

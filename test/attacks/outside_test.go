@@ -332,10 +332,11 @@ func living(word string) (pids []int) {
 }
 
 // die waits until no process bears the word, or until the patience ends, and
-// reports whether all are gone.
-func die(word string, patience time.Duration) bool {
+// reports whether all are gone. find is living, or bearing for processes that
+// do not fork.
+func die(word string, find func(string) []int, patience time.Duration) bool {
 	for end := time.Now().Add(patience); ; {
-		pids := living(word)
+		pids := find(word)
 		if len(pids) == 0 {
 			return true
 		}

@@ -65,7 +65,7 @@ func (s *scene) governed(a Attack, tier exeq.Tier, argv []string) []string {
 func (s *scene) installState(a Attack) {
 	s.t.Helper()
 	s.t.Cleanup(func() { // the detached drainer ends before its state goes
-		if state := s.places["state"]; !die(state, time.Minute) {
+		if state := s.places["state"]; !die(state, bearing, time.Minute) {
 			s.t.Error("the drainer of this state does not end")
 			end(state)
 		}
