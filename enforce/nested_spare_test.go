@@ -89,10 +89,18 @@ func TestNestedPlantRace(t *testing.T) {
 // What Landlock refuses although it was decided to run is said.
 func TestNestedKernelRefuses(t *testing.T) {
 	inNested(t)
+	TestKernelRefuses(t)
+}
+
+func TestKernelRefuses(t *testing.T) {
 	b := newBox(t)
 	p := b.copy("/bin/true", "bin/p")
-	b.rights = rightsOf("/=r", "/usr=rX", "/dev=rw", b.dir+"=", b.path("bin")+"=x")
-	if code, out := b.run("sh", "-c", p); code != 126 {
+	b.setup = func(l *exeq.Launch) { l.Dir = "/" }
+	b.rights = rightsOf("/=", "/usr=rX", "/lib=rX", "/lib64=rX", "/dev=rw", p+"=rx")
+	if testTier == exeq.TierNested {
+		b.rights = rightsOf("/=", "/usr=rX", "/lib=rX", "/lib64=rX", "/dev=rw", p+"=x")
+	}
+	if code, out := b.run("/usr/bin/sh", "-c", p); code != 126 {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	if m := b.msgs.String(); !strings.Contains(m, "exec "+p+" denied") {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -267,6 +268,10 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 			return unix.EPERM
 		}
 	}
+	if n.nested == nil && !n.readable(f.Path, c != nil) {
+		n.deny(fmt.Sprintf("%s %s denied: policy lets it run, and the kernel runs only what may be read; permit read of %s", action, id, exeq.EncodeBytes(path.Dir(f.Path))))
+		return unix.EACCES
+	}
 	if c == nil {
 		if n.nested != nil && action == exeq.ActionExec {
 			if err := n.nested.plant(n, q, f, a.Resource.SHA256); err != nil {
@@ -280,6 +285,16 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 		return err
 	}
 	return n.decided.addCopy(c, a.Resource)
+}
+
+// readable reports whether Landlock lets a program be read, without which it
+// does not run. A copy that is mounted in its place is reached through the
+// directory alone.
+func (n *notifier) readable(p string, copied bool) bool {
+	if copied {
+		p = path.Join(path.Dir(p), "\x00")
+	}
+	return n.rights.Lookup(exeq.EncodeBytes(p)).Read
 }
 
 // argv reads an argument vector, encoded. What is larger than a request may be
