@@ -268,26 +268,12 @@ func (s *launching) nestedInit(r *running, canary spawn.Ref, prog []unix.SockFil
 // dropPrivileges leaves the execution's user without capabilities.
 func (s *launching) dropPrivileges(l *spawn.List) {
 	if os.Geteuid() == 0 {
-		l.Do("securebits", unix.SYS_PRCTL, v(unix.PR_SET_SECUREBITS), v(secureBits))
-		for c := range uint64(unix.CAP_LAST_CAP + 1) {
-			l.Do("drop the bounding set", unix.SYS_PRCTL, v(unix.PR_CAPBSET_DROP), v(c)).Flags = spawn.Ignore
-		}
+		dropBoundingSet(l)
 	}
 	if s.who.change {
-		groups := l.Arena.Reserve(4 * (len(s.who.groups) + 1))
-		for i, g := range s.who.groups {
-			l.Arena.PutInt(groups+spawn.Ref(4*i), int32(g))
-		}
-		l.Do("setgroups", unix.SYS_SETGROUPS, v(len(s.who.groups)), v(l.Arena.Addr(groups)))
-		l.Do("setresgid", unix.SYS_SETRESGID, v(s.who.gid), v(s.who.gid), v(s.who.gid))
-		l.Do("setresuid", unix.SYS_SETRESUID, v(s.who.uid), v(s.who.uid), v(s.who.uid))
+		s.changeUser(l)
 	}
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	l.Do("drop capabilities", unix.SYS_CAPSET, v(l.Arena.Struct(unsafe.Pointer(&head), unsafe.Sizeof(head))),
-		v(l.Arena.Struct(unsafe.Pointer(&none), unsafe.Sizeof(none))))
-	l.Do("clear ambient", unix.SYS_PRCTL, v(unix.PR_CAP_AMBIENT), v(unix.PR_CAP_AMBIENT_CLEAR_ALL), v(0), v(0), v(0))
-	l.Do("no_new_privs", unix.SYS_PRCTL, v(unix.PR_SET_NO_NEW_PRIVS), v(1), v(0), v(0), v(0))
+	dropCapabilities(l)
 }
 
 // nestedCanaries is what Applied.Canary says.
@@ -298,17 +284,7 @@ func (s *launching) nestedCommand(r *running, canary spawn.Ref, prog []unix.Sock
 	l := s.agent.NewList()
 	m := mounter{l: l}
 	empty := v(l.Arena.Strs(nil))
-	l.Do("dumpable", unix.SYS_PRCTL, v(unix.PR_SET_DUMPABLE), v(1), v(0), v(0), v(0))
-	s.ownGroup(l)
-	fds := l.Receive("receive descriptors", s.agent.Events(), 5)
-	ruleset, tty := fds[0], fds[4]
-	if s.front {
-		pid := l.Result(l.Do("getpid", unix.SYS_GETPID))
-		l.Do("TIOCSPGRP", unix.SYS_IOCTL, load(tty), v(unix.TIOCSPGRP), v(l.Arena.Addr(pid)))
-	}
-	for i := range 3 {
-		l.Do("dup3", unix.SYS_DUP3, load(fds[1+i]), v(i), v(0))
-	}
+	ruleset := s.receive(l)
 	l.Do("chdir "+s.launch.Dir, unix.SYS_CHDIR, m.str(s.launch.Dir))
 	s.limits(l)
 	s.was.lower(l)
@@ -319,18 +295,9 @@ func (s *launching) nestedCommand(r *running, canary spawn.Ref, prog []unix.Sock
 	l.Do("canary: exec without a right", unix.SYS_EXECVEAT, load(canary), m.str(""), empty, empty, v(unix.AT_EMPTY_PATH)).Want = int32(unix.EACCES)
 	l.Do("canary: signal to init", unix.SYS_KILL, load(init), v(0)).Want = int32(unix.EPERM)
 	l.Do("canary: signal to the supervisor", unix.SYS_KILL, v(unix.Getpid()), v(0)).Want = int32(unix.EPERM)
-	code := l.Arena.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*int(unsafe.Sizeof(prog[0]))))
-	fprog := struct{ count, filter uint64 }{uint64(len(prog)), uint64(l.Arena.Addr(code))} // struct sock_fprog
-	listener := l.Do("seccomp", unix.SYS_SECCOMP, v(unix.SECCOMP_SET_MODE_FILTER),
-		v(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
-		v(l.Arena.Struct(unsafe.Pointer(&fprog), unsafe.Sizeof(fprog))))
-	listener.Out = l.Send("send the listener", s.agent.Events(), eventSeccomp, 0)
-	l.Do("canary: refused system call", unix.SYS_BPF, v(0), v(0), v(0)).Want = int32(unix.EPERM)
+	s.seccomp(l, prog)
 	l.Do("canary: hidden path", unix.SYS_OPENAT, atCWD, m.str(s.canaryPath()), v(unix.O_RDONLY|unix.O_CLOEXEC)).Flags = spawn.Refused
-	l.Do("canary: program nobody approved", unix.SYS_EXECVEAT, load(canary), m.str(""), empty, empty, v(unix.AT_EMPTY_PATH)).Want = int32(unix.EPERM)
-	l.Do("close_range", unix.SYS_CLOSE_RANGE, v(3), v(^uint32(0)), v(unix.CLOSE_RANGE_CLOEXEC))
-	l.Do("signal mask", unix.SYS_RT_SIGPROCMASK, v(unix.SIG_SETMASK), v(l.Arena.Addr(l.Arena.Bytes(s.agent.Mask[:]))), v(0), v(8))
-	l.Do("execve", unix.SYS_EXECVE, m.str(s.programPath()), v(l.Arena.Strs(s.launch.Argv)), v(l.Arena.Strs(env)))
+	s.execute(l, canary, env)
 	return l
 }
 
