@@ -72,32 +72,7 @@ func (t *nested) mapFile(n *notifier, q *notification) {
 	}
 	defer c.File.Close()
 	a.Resource.SHA256 = c.Digest
-	switch access := n.rights.Lookup(id); {
-	case access.Exec == exeq.ExecAll:
-		n.gate.Seen(a, true)
-	case !n.valid(q):
-		n.forget(q)
-		return
-	case !n.ask(a) || access.Exec == exeq.ExecNo:
-		n.fail(q, unix.EPERM)
-		return
-	}
-	exe, err := n.approver.Executable(c)
-	if err != nil {
-		n.failAs(q, err)
-		return
-	}
-	defer unix.Close(exe)
-	flags, err := fdFlags(int(q.pid), fd)
-	if err != nil {
-		n.failAs(q, err)
-		return
-	}
-	if e := n.give(q, exe, fd, flags&unix.O_CLOEXEC != 0); e != 0 {
-		n.fail(q, e)
-		return
-	}
-	n.resume(q)
+	n.mapCopy(q, fd, a, c)
 }
 
 // protect answers mprotect with PROT_EXEC: anonymous memory may become

@@ -376,7 +376,12 @@ func (n *notifier) mapFile(q *notification) {
 	id := exeq.EncodeBytes(f.Path)
 	a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
 		Resource: exeq.Resource{Type: "Program", ID: id, SHA256: c.Digest}}
-	switch access := n.rights.Lookup(id); {
+	n.mapCopy(q, fd, a, c)
+}
+
+// mapCopy has a mapping be of the copy that was decided on.
+func (n *notifier) mapCopy(q *notification, fd int, a exeq.Activity, c *programs.Copy) {
+	switch access := n.rights.Lookup(a.Resource.ID); {
 	case access.Exec == exeq.ExecAll:
 		n.gate.Seen(a, true)
 	case !n.valid(q):
