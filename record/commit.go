@@ -20,6 +20,7 @@ const maxGroup = 128
 type call struct {
 	ctx    context.Context
 	leaves []leaf
+	unless func(*grouped) (bool, error) // nil, or whether the leaves are not wanted any more
 	burn   *burn
 	do     func(*writer, *state) error // any other write
 	alone  func(*writer) error         // what must run outside of a transaction
@@ -55,6 +56,10 @@ type burn struct {
 // lags more than MaxMergeDelay behind, and waits a little from half of that on;
 // permits and starts are refused while the clock is not trusted.
 func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promise, error) {
+	return s.record(ctx, nil, entries)
+}
+
+func (s *Store) record(ctx context.Context, unless func(*grouped) (bool, error), entries []exeq.Entry) ([]exeq.Promise, error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
@@ -81,7 +86,7 @@ func (s *Store) Record(ctx context.Context, entries ...exeq.Entry) ([]exeq.Promi
 			return nil, fmt.Errorf("%w: %w", exeq.ErrRecord, err)
 		}
 	}
-	c := &call{ctx: ctx, leaves: leaves}
+	c := &call{ctx: ctx, leaves: leaves, unless: unless}
 	err := s.submit(c)
 	select {
 	case <-c.done: // else the committer may still read it
@@ -353,6 +358,16 @@ func (g *grouped) add(c *call) error {
 			return err
 		} else if n != 1 {
 			g.refused[c] = fmt.Errorf("%w: %s", exeq.ErrReplayed, c.burn.permit)
+			return nil
+		}
+	}
+	if c.unless != nil {
+		done, err := c.unless(g)
+		if err != nil {
+			return err
+		}
+		if done {
+			g.refused[c] = errOnce
 			return nil
 		}
 	}

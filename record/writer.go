@@ -5,8 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 // writer is the one connection of this process that writes. Only the committer
@@ -49,8 +55,32 @@ func (w *writer) close() error {
 	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
 
-// create makes the schema, unless another process just did.
+// create makes the schema, unless another process just did: it waits for one
+// that does.
 func (w *writer) create(ctx context.Context) error {
+	lock, err := os.Open(filepath.Dir(w.path))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := osfile.Lock(lock, osfile.Exclusive); err != nil {
+		return err
+	}
+	// SQLite does not wait where the journal's mode changes, and whoever looks
+	// whether there is a schema yet is in its way for a moment.
+	for begun := time.Now(); ; {
+		err := w.createLocked(ctx)
+		var se *sqlite.Error
+		if !errors.As(err, &se) || se.Code()&0xff != sqliteBusy || time.Since(begun) > 10*time.Second {
+			return err
+		}
+		if err := pause(ctx, nil, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *writer) createLocked(ctx context.Context) error {
 	exec := func(q string) error { _, err := w.conn.ExecContext(ctx, q); return err }
 	// A row with what opens it is some 5 KiB: large pages hold several and need
 	// few frames of the write-ahead log.

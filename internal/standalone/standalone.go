@@ -180,18 +180,12 @@ func (in *Installation) protect(r *exeq.Rights) *exeq.Rights {
 // firstUse records the keys and writes the starter policy, where they are not.
 func (in *Installation) firstUse(ctx context.Context) error {
 	if in.Store.Empty() {
-		last, err := in.Store.Last(ctx) // another process may have come first
-		if err != nil {
-			return err
-		}
 		leaves, err := in.Keys.Leaves()
 		if err != nil {
 			return err
 		}
-		if last == 0 {
-			if _, err := in.Store.Record(ctx, leaves...); err != nil {
-				return err
-			}
+		if _, err := in.Store.RecordFirst(ctx, leaves...); err != nil {
+			return err
 		}
 	}
 	dir := filepath.Join(in.Dir, "policy")
@@ -234,10 +228,8 @@ func (in *Installation) activate(ctx context.Context, set *policy.Set) error {
 	if err != nil {
 		return err
 	}
-	if _, err := in.Store.Record(ctx, e); err != nil {
-		return err
-	}
-	return in.Store.PutBlobAs(ctx, at, []byte(digest.String()))
+	_, err = in.Store.RecordOnce(ctx, at, []byte(digest.String()), e)
+	return err
 }
 
 // privateDir makes dir for this user alone and refuses one that others can
