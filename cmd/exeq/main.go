@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -19,8 +21,13 @@ import (
 // command is one subcommand. Its run returns the exit status.
 type command struct {
 	name, args, short string
-	run               func(ctx context.Context, c *call) int
+	// most is how many arguments it takes that are no flags; unbounded for those
+	// whose arguments are a command of their own, before which its flags end.
+	most int
+	run  func(ctx context.Context, c *call) int
 }
+
+const unbounded = -1
 
 // call is one invocation of a subcommand.
 type call struct {
@@ -31,22 +38,23 @@ type call struct {
 
 func commands() []command {
 	return []command{
-		{"run", "[flags] -- COMMAND [ARG…]", "govern a command", run},
-		{"verify", "[flags] PROOF", "check a proof offline", verify},
-		{"proof", "[flags] EXECUTION", "write the proof of an execution", proofOf},
-		{"ps", "[flags]", "list executions", ps},
-		{"log", "[flags]", "show the record", logLeaves},
-		{"lineage", "[flags] [ID]", "show what caused what", lineage},
-		{"why", "[flags] ID [read|write|exec|connect WHAT]", "explain a decision", why},
-		{"revoke", "[flags] ID", "end an execution now", revoke},
-		{"monitor", "[flags] [LOG]", "check a whole log", monitorLog},
-		{"policy", "check|test|replay|diff …", "work on policy", policyCommand},
-		{"learn", "[flags] -- COMMAND [ARG…]", "write the policy that a command needs", learn},
-		{"doctor", "[flags]", "say what this machine can enforce", doctor},
-		{"init", "[flags]", "create keys, log and starter policy", initialise},
-		{"keys", "[rotate ROLE] [flags]", "list the installation's keys, or replace one", listKeys},
-		{"trust", "export [flags]", "write the trust file of this installation", trust},
-		{"drain", "", "", drain}, // left behind by run; not for people
+		{"run", "[flags] -- COMMAND [ARG…]", "govern a command", unbounded, run},
+		{"verify", "[flags] PROOF", "check a proof offline", 1, verify},
+		{"proof", "[flags] EXECUTION", "write the proof of an execution", 1, proofOf},
+		{"ps", "[flags]", "list executions", 0, ps},
+		{"log", "[flags] [EXECUTION]", "show the record", 1, logLeaves},
+		{"lineage", "[flags] [ID]", "show what caused what", 1, lineage},
+		{"why", "[flags] ID [read|write|exec|connect WHAT]", "explain a decision", 3, why},
+		{"revoke", "[flags] ID", "end an execution now", 1, revoke},
+		{"monitor", "[flags] [LOG]", "check a whole log", 1, monitorLog},
+		{"policy", "check|test|replay|diff …", "work on policy", unbounded, policyCommand},
+		{"learn", "[flags] -- COMMAND [ARG…]", "write the policy that a command needs", unbounded, learn},
+		{"doctor", "[flags]", "say what this machine can enforce", 0, doctor},
+		{"init", "[flags]", "create keys, log and starter policy", 0, initialise},
+		{"keys", "[rotate ROLE] [flags]", "list the installation's keys, or replace one", 1, listKeys},
+		{"trust", "export [flags]", "write the trust file of this installation", 0, trust},
+		{"version", "", "say which build this is", 0, version},
+		{"drain", "", "", unbounded, drain}, // left behind by run; not for people
 	}
 }
 
@@ -61,6 +69,9 @@ func dispatch(ctx context.Context, argv []string, stdout, stderr io.Writer) int 
 	}
 	switch argv[0] {
 	case "help", "-h", "--help":
+		if len(argv) > 1 {
+			return dispatch(ctx, []string{argv[1], "-h"}, stdout, stderr)
+		}
 		usage(stdout)
 		return 0
 	}
@@ -92,13 +103,54 @@ func (c *call) flags(define func(*flag.FlagSet)) (fs *flag.FlagSet, status int, 
 		fs.PrintDefaults()
 	}
 	define(fs)
-	switch err := fs.Parse(c.argv); {
+	switch err := c.parse(fs); {
 	case errors.Is(err, flag.ErrHelp):
 		return fs, 0, false
 	case err != nil:
 		return fs, exitUsage, false
+	case c.most != unbounded && fs.NArg() > c.most:
+		return fs, c.misuse("%q is one argument too many", fs.Arg(c.most)), false
 	}
 	return fs, 0, true
+}
+
+// parse takes flags among the arguments, too, and not only before them, but for
+// a command whose arguments are another's.
+func (c *call) parse(fs *flag.FlagSet) error {
+	if c.most == unbounded {
+		return fs.Parse(c.argv)
+	}
+	var rest []string
+	for argv := c.argv; ; {
+		if err := fs.Parse(argv); err != nil {
+			return err
+		}
+		left := fs.Args()
+		if n := len(argv) - len(left); len(left) == 0 || n > 0 && argv[n-1] == "--" {
+			rest = append(rest, left...)
+			break
+		}
+		rest, argv = append(rest, left[0]), left[1:]
+	}
+	return fs.Parse(append([]string{"--"}, rest...))
+}
+
+// version says which build this is, as the Go command recorded it.
+func version(_ context.Context, c *call) int {
+	if _, status, ok := c.flags(func(*flag.FlagSet) {}); !ok {
+		return status
+	}
+	of, revision := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		of = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = " " + s.Value
+			}
+		}
+	}
+	fmt.Fprintf(c.stdout, "exeq %s%s %s %s/%s\n", of, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return 0
 }
 
 // misuse reports wrong arguments.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/exeq/exeq/policy"
@@ -14,14 +15,23 @@ func policyCommand(ctx context.Context, c *call) int {
 	subcommands := map[string]func(context.Context, *call) int{
 		"check": policyCheck, "test": policyTest, "replay": policyReplay, "diff": policyDiff,
 	}
+	if len(c.argv) > 0 && slices.Contains([]string{"-h", "--help", "-help"}, c.argv[0]) {
+		fmt.Fprintf(c.stderr, "usage: exeq %s %s\n", c.name, c.args)
+		return 0
+	}
 	if len(c.argv) == 0 || subcommands[c.argv[0]] == nil {
 		return c.misuse("want check, test, replay or diff")
 	}
 	sub := subcommands[c.argv[0]]
 	c.name += " " + c.argv[0]
-	c.args, c.argv = map[string]string{
-		"check": "PATH…", "test": "PATH…", "replay": "[flags] PATH", "diff": "[flags] OLD NEW",
-	}[c.argv[0]], c.argv[1:]
+	c.args, c.most = "PATH…", len(c.argv)
+	switch c.argv[0] {
+	case "replay":
+		c.args, c.most = "[flags] PATH", 1
+	case "diff":
+		c.args, c.most = "[flags] OLD NEW", 2
+	}
+	c.argv = c.argv[1:]
 	return sub(ctx, c)
 }
 

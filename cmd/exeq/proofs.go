@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,6 +102,9 @@ func proofOf(ctx context.Context, c *call) int {
 }
 
 func trust(ctx context.Context, c *call) int {
+	if len(c.argv) > 0 && slices.Contains([]string{"-h", "--help", "-help"}, c.argv[0]) {
+		c.argv = append([]string{"export"}, c.argv...)
+	}
 	if len(c.argv) == 0 || c.argv[0] != "export" {
 		return c.misuse("want export")
 	}
@@ -134,7 +138,11 @@ func trust(ctx context.Context, c *call) int {
 
 func initialise(ctx context.Context, c *call) int {
 	var state string
-	_, status, ok := c.flags(func(fs *flag.FlagSet) { fs.StringVar(&state, "state", "", "state directory") })
+	var asJSON bool
+	_, status, ok := c.flags(func(fs *flag.FlagSet) {
+		fs.StringVar(&state, "state", "", "state directory")
+		fs.BoolVar(&asJSON, "json", false, "print JSON")
+	})
 	if !ok {
 		return status
 	}
@@ -147,6 +155,10 @@ func initialise(ctx context.Context, c *call) int {
 		return c.fail(err)
 	}
 	defer in.Close()
+	if asJSON {
+		printJSON(c.stdout, map[string]any{"state": in.Dir, "created": in.Created, "origin": in.Keys.Origin(), "policy": in.PolicyPath()})
+		return 0
+	}
 	was := "is there already"
 	if in.Created {
 		was = "created"
