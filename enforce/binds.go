@@ -204,9 +204,9 @@ func (b *binds) others() ([]mountLine, error) {
 
 // mountLine is one line of a mount table.
 type mountLine struct {
-	id          uint64
-	root, point string
-	text        string
+	id                  uint64
+	device, root, point string
+	text                string
 }
 
 func mountTable(pid int) ([]mountLine, error) {
@@ -224,7 +224,7 @@ func mountTable(pid int) ([]mountLine, error) {
 		if err != nil {
 			return nil, fmt.Errorf("mount table: %w", err)
 		}
-		mounts = append(mounts, mountLine{id, f[3], f[4], line})
+		mounts = append(mounts, mountLine{id, f[2], f[3], f[4], line})
 	}
 	return mounts, nil
 }

@@ -353,8 +353,31 @@ func (r *running) ending(pid string) bool {
 	return f[0] == "Z" || f[0] == "X" || err == nil && flags&exiting != 0
 }
 
+// hostMounts gives, of an execution's mounts, the lines by id of those that are
+// copies of the host's.
+func hostMounts(mounts []mountLine) (map[uint64]string, error) {
+	all, err := mountTable(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	type place struct{ device, root, point string }
+	outside := make(map[place]bool, len(all))
+	for _, m := range all {
+		outside[place{m.device, m.root, m.point}] = true
+	}
+	host := make(map[uint64]string, len(all))
+	for _, m := range mounts {
+		if outside[place{m.device, m.root, m.point}] {
+			host[m.id] = m.text
+		}
+	}
+	return host, nil
+}
+
 // mountsNow digests the mount table, the mounts of approved programs and of
-// their remains aside.
+// their remains aside, and those that were the host's as long as they are as
+// they were at the start: one goes when somebody removes its directory outside
+// (a container that ends), and nothing is laid bare by that.
 func (r *running) mountsNow() (exeq.Digest, error) {
 	if r.tier == exeq.TierNested {
 		return exeq.Digest{}, nil // none are Exeq's
@@ -363,10 +386,15 @@ func (r *running) mountsNow() (exeq.Digest, error) {
 	if err != nil {
 		return exeq.Digest{}, err
 	}
+	if r.host == nil {
+		if r.host, err = hostMounts(mounts); err != nil {
+			return exeq.Digest{}, err
+		}
+	}
 	h := sha256.New()
 	grave := r.slotPath()
 	for _, m := range mounts {
-		if m.point != grave {
+		if m.point != grave && r.host[m.id] != m.text {
 			h.Write([]byte(m.text))
 		}
 	}

@@ -44,8 +44,9 @@ type running struct {
 	inspected  map[inspectedKey]inspected
 	deadline   int64
 	suspended  bool
-	exit       *exeq.Exit // of the command, once known
-	killed     string     // the reason given to Kill
+	exit       *exeq.Exit        // of the command, once known
+	host       map[uint64]string // lines of the host's mounts, by id, at the start
+	killed     string            // the reason given to Kill
 	lapsed     string
 }
 
