@@ -26,8 +26,12 @@ func (in *Installation) Leave(ctx context.Context) error {
 
 // LeaveDrainer starts a detached process that puts what was recorded into the
 // log and exits when the outbox is empty, so that no run waits for the log. A
-// failure loses nothing: the next start drains.
+// failure loses nothing: the next start drains. While the one before it runs
+// there is no other.
 func (in *Installation) LeaveDrainer(ctx context.Context) error {
+	if in.drainers.Load() > 0 {
+		return nil
+	}
 	if n, _, err := in.Store.Lag(ctx); err != nil || n == 0 {
 		return err
 	}
@@ -50,5 +54,13 @@ func (in *Installation) startDrainer(flag string, inherited *os.File) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	return cmd.Process.Release()
+	// Whoever lives on has its dead to bury; whoever ends does not wait for it.
+	in.drainers.Add(1)
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			in.Log.Warn("a drainer did not end well", "err", err)
+		}
+		in.drainers.Add(-1)
+	}()
+	return nil
 }

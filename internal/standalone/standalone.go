@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/attest"
@@ -53,6 +54,7 @@ type Installation struct {
 	audience exeq.Audience
 	salt     [16]byte
 	closed   chan struct{}
+	drainers atomic.Int32 // that this process started and that still run
 }
 
 // Open opens the installation and creates it on first use: keys, log, starter
