@@ -65,6 +65,8 @@ func TestImports(t *testing.T) {
 			"appraisal is a pure function of evidence"},
 		{module + "/enforce", []string{"net/http", cedar, module + "/policy", module + "/record", module + "/permit", module + "/adapter"}, nil,
 			"enforcement maps rights to kernel objects: it knows no policy language, and a web server has no place beside the mount agent"},
+		{module + "/enforce/bpf", nil, []string{module, module + "/internal/canon", "github.com/cilium/ebpf", "github.com/cilium/ebpf/", "golang.org/x/sys/"},
+			"what the kernel decides by is audited alone, and the node that loads it stays small"},
 		{module + "/policy", []string{module + "/enforce", module + "/record", module + "/permit", module + "/adapter", "net/http"}, nil,
 			"rights are data, computed on any system"},
 		{module + "/permit", []string{cedar, module + "/policy", module + "/record", module + "/enforce", "net/http"}, nil,

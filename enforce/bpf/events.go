@@ -1,0 +1,100 @@
+//go:build linux
+
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// The verbs and reasons of gate.c.
+const (
+	verbConnect = 2
+	verbBind    = 4
+	verbSocket  = 7
+	notKilled   = 0x80
+)
+
+var (
+	verbs = [...]string{"", "exec", "connect", "send", "bind", "connect-unix", "send-unix", "socket"}
+	whys  = [...]string{"allowed", "absent", "changed", "revoked"}
+)
+
+// Event is one decision: each denial, and each execution that was allowed in a
+// cgroup that is observed.
+type Event struct {
+	At     time.Duration // CLOCK_BOOTTIME
+	Cgroup Cgroup        // the governed one
+	PID    int           // in the host's pid namespace
+	UID    int
+	Verb   string // exec, connect, send, bind, connect-unix, send-unix, socket
+	Why    string // allowed; absent, changed or revoked
+	// Alive: the kernel could not deliver the signal, and an execution that is
+	// not allowed may run: End the cgroup.
+	Alive bool
+
+	Dev  uint32 // exec: the file
+	Ino  uint64
+	Addr netip.AddrPort // connect, send, bind
+	// Family, Type and Protocol of the socket, as socket(2) has them.
+	Family, Type, Protocol int
+}
+
+// Events reads what the gate decided. There is one ring a gate: of several
+// readers each gets some. What nobody read stays, also across a restart of the
+// reader, until the ring is full; then Dropped counts.
+type Events struct{ r *ringbuf.Reader }
+
+// Events begins to read.
+func (g *Gate) Events() (*Events, error) {
+	r, err := ringbuf.NewReader(g.maps[gateMapEvents])
+	if err != nil {
+		return nil, err
+	}
+	return &Events{r}, nil
+}
+
+// Next waits for an event until the deadline (zero: for ever) and is woken by
+// denials alone; os.ErrDeadlineExceeded says that there is none now, and
+// os.ErrClosed that Close was called.
+func (e *Events) Next(deadline time.Time) (Event, error) {
+	e.r.SetDeadline(deadline)
+	rec, err := e.r.Read()
+	if errors.Is(err, ringbuf.ErrClosed) {
+		return Event{}, os.ErrClosed
+	}
+	if err != nil {
+		return Event{}, err
+	}
+	var x gateEvent
+	if n, err := binary.Decode(rec.RawSample, binary.NativeEndian, &x); err != nil || n != len(rec.RawSample) {
+		return Event{}, fmt.Errorf("an event of %d bytes", len(rec.RawSample))
+	}
+	return x.event()
+}
+
+// Close ends a Next that waits.
+func (e *Events) Close() error { return e.r.Close() }
+
+func (x *gateEvent) event() (Event, error) {
+	why := x.Why &^ notKilled
+	if x.Verb == 0 || int(x.Verb) >= len(verbs) || int(why) >= len(whys) {
+		return Event{}, fmt.Errorf("an event of verb %d, reason %d", x.Verb, x.Why)
+	}
+	e := Event{
+		At: time.Duration(x.At), Cgroup: Cgroup(x.Cgroup), PID: int(x.Pid), UID: int(x.Uid),
+		Verb: verbs[x.Verb], Why: whys[why], Alive: x.Why&notKilled != 0,
+		Dev: x.Dev, Ino: x.Ino,
+		Family: int(x.Family), Type: int(x.Type), Protocol: int(x.Protocol),
+	}
+	if x.Verb >= verbConnect && x.Verb <= verbBind {
+		e.Addr = netip.AddrPortFrom(netip.AddrFrom16(x.Addr).Unmap(), x.Port)
+	}
+	return e, nil
+}

@@ -1,0 +1,418 @@
+//go:build ignore
+
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+//
+// The kernel's half of the tier kernel-lite. Everything here is a decision by
+// lookup: user space fills the maps, these programs only read them. A governed
+// cgroup is one whose id is in the map `governed`; whatever runs in it or below
+// it is governed, and where several of its ancestors are governed, each of them
+// must allow. What no map names is refused.
+
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+// The helpers that are used are open to GPL programs only: of the two licences,
+// the kernel is told this one.
+char LICENSE[] SEC("license") = "GPL";
+
+// A governed cgroup stands at one of these levels below the hierarchy's root;
+// its descendants may be deeper. The loader's canary catches one that does not.
+#define LEVELS 24
+
+#define F_OBSERVE 1 /* allowed executions are events too */
+
+enum verb { EXEC = 1, CONNECT, SEND, BIND, CONNECT_UNIX, SEND_UNIX, SOCKET };
+enum why { ALLOWED = 0, ABSENT, CHANGED, REVOKED, NOT_KILLED = 0x80 };
+
+struct scope {
+	__u32 revoked;
+	__u32 flags;
+};
+
+// program names an inode; the version says which state of it was approved.
+struct program {
+	__u64 cgroup;
+	__u64 ino;
+	__u32 dev;
+	__u32 pad;
+};
+
+struct version {
+	__s64 ctime_sec;
+	__u64 size;
+	__u32 ctime_nsec;
+	__u32 generation;
+};
+
+// endpoint: addresses of IPv4 are in their form as IPv6 (::ffff:a.b.c.d), so
+// that either kind of socket asks for the same thing.
+struct endpoint {
+	__u64 cgroup;
+	__u8 addr[16];
+	__u16 port; /* network order */
+	__u8 verb;  /* CONNECT (which covers SEND) or BIND */
+	__u8 type;  /* SOCK_STREAM or SOCK_DGRAM */
+	__u32 pad;
+};
+
+#define UNIX_NAME 128 /* sun_path has 108 */
+
+struct unix_name {
+	__u64 cgroup;
+	__u32 len;
+	__u32 pad;
+	__u8 name[UNIX_NAME];
+};
+
+struct event {
+	__u64 at; /* CLOCK_BOOTTIME, ns */
+	__u64 cgroup;
+	__u64 ino;
+	__u32 dev;
+	__u32 pid;
+	__u32 uid;
+	__u16 port; /* host order */
+	__u8 verb;
+	__u8 why;
+	__u8 addr[16];
+	__u16 family;
+	__u16 type;
+	__u32 protocol;
+};
+
+// event is no map's type: naming it here puts it among the generated Go types.
+const struct event *event_type __attribute__((unused));
+
+struct identity {
+	__s32 fd; /* in */
+	__u32 dev;
+	__u64 ino;
+	__s64 ctime_sec;
+	__u64 size;
+	__u32 ctime_nsec;
+	__u32 generation;
+	__s32 writers; /* descriptors and mappings that can write; below 0: it runs */
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__type(key, __u64);
+	__type(value, struct scope);
+} governed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+	__type(key, struct program);
+	__type(value, struct version);
+} programs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+	__type(key, struct endpoint);
+	__type(value, __u8);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+	__type(key, struct unix_name);
+	__type(value, __u8);
+} unix_names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+} events SEC(".maps");
+
+// dropped counts events for which the ring had no room. A lost event loses no
+// decision.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} dropped SEC(".maps");
+
+// build is the SHA-256 of the object that these programs came from: a daemon
+// that finds pins knows whether they are its own.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8[32]);
+} build SEC(".maps");
+
+static __always_inline void report(struct event *e)
+{
+	__u32 zero = 0;
+	// A denial wakes the reader whatever lies unread before it; what was
+	// allowed waits until the reader looks.
+	__u64 wake = e->why ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+
+	e->at = bpf_ktime_get_boot_ns();
+	e->pid = bpf_get_current_pid_tgid() >> 32;
+	e->uid = bpf_get_current_uid_gid();
+	if (bpf_ringbuf_output(&events, e, sizeof(*e), wake)) {
+		__u64 *n = bpf_map_lookup_elem(&dropped, &zero);
+		if (n)
+			__sync_fetch_and_add(n, 1);
+	}
+}
+
+static __always_inline void identity_of(struct inode *i, struct program *p, struct version *v)
+{
+	p->ino = BPF_CORE_READ(i, i_ino);
+	p->dev = BPF_CORE_READ(i, i_sb, s_dev);
+	v->size = BPF_CORE_READ(i, i_size);
+	v->generation = BPF_CORE_READ(i, i_generation);
+	if (bpf_core_field_exists(i->i_ctime_sec)) {
+		v->ctime_sec = BPF_CORE_READ(i, i_ctime_sec);
+		// The top bit says that somebody asked (multigrain timestamps).
+		v->ctime_nsec = BPF_CORE_READ(i, i_ctime_nsec) & 0x7fffffff;
+	} else if (bpf_core_field_exists(((struct inode___6_6 *)i)->__i_ctime)) {
+		v->ctime_sec = BPF_CORE_READ((struct inode___6_6 *)i, __i_ctime.tv_sec);
+		v->ctime_nsec = BPF_CORE_READ((struct inode___6_6 *)i, __i_ctime.tv_nsec);
+	} else {
+		v->ctime_sec = BPF_CORE_READ((struct inode___older *)i, i_ctime.tv_sec);
+		v->ctime_nsec = BPF_CORE_READ((struct inode___older *)i, i_ctime.tv_nsec);
+	}
+}
+
+// identify says what the kernel takes a descriptor of the caller for. stat(2)
+// would name another device on overlayfs and btrfs.
+SEC("syscall")
+int identify(struct identity *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct program p = {};
+	struct version v = {};
+	struct file **at, *f = 0;
+	struct inode *i;
+	__u32 fd = ctx->fd;
+
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return 9; /* EBADF */
+	at = BPF_CORE_READ(table, fd);
+	if (bpf_probe_read_kernel(&f, sizeof(f), at + fd) || !f)
+		return 9;
+	i = BPF_CORE_READ(f, f_inode);
+	if (!i)
+		return 9;
+	identity_of(i, &p, &v);
+	ctx->dev = p.dev;
+	ctx->ino = p.ino;
+	ctx->ctime_sec = v.ctime_sec;
+	ctx->ctime_nsec = v.ctime_nsec;
+	ctx->size = v.size;
+	ctx->generation = v.generation;
+	ctx->writers = BPF_CORE_READ(i, i_writecount.counter);
+	return 0;
+}
+
+// exec runs in the task that executes, past the point of no return and before
+// its first instruction: SIGKILL ends it there. bprm->file is what really runs
+// (of a script, the interpreter), whatever path named it.
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
+{
+	struct event e = { .verb = EXEC };
+	struct program key = {};
+	struct version v = {};
+	int level, observe = 0;
+
+	for (level = 0; level < LEVELS; level++) {
+		struct version *ok;
+		struct scope *g;
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+		if (!id)
+			break;
+		g = bpf_map_lookup_elem(&governed, &id);
+		if (!g)
+			continue;
+		if (!e.cgroup) // the first governed one: look at the file once
+			identity_of(BPF_CORE_READ(bprm, file, f_inode), &key, &v);
+		e.cgroup = key.cgroup = id;
+		observe |= g->flags & F_OBSERVE;
+		if (g->revoked) {
+			e.why = REVOKED;
+			break;
+		}
+		ok = bpf_map_lookup_elem(&programs, &key);
+		if (!ok) {
+			e.why = ABSENT;
+			break;
+		}
+		if (ok->ctime_sec != v.ctime_sec || ok->ctime_nsec != v.ctime_nsec ||
+		    ok->size != v.size || ok->generation != v.generation) {
+			e.why = CHANGED;
+			break;
+		}
+	}
+	if (!e.cgroup || (!e.why && !observe))
+		return 0;
+	// The signal travels by an interrupt to this processor, which can be
+	// taken for the moment: once more, and if that fails too, user space is
+	// told to kill the cgroup.
+	if (e.why && bpf_send_signal(9) && bpf_send_signal(9))
+		e.why |= NOT_KILLED;
+	e.ino = key.ino;
+	e.dev = key.dev;
+	report(&e);
+	return 0;
+}
+
+// judge looks an endpoint up for each governed ancestor of the current task:
+// of the task, not of the socket, so that a socket that was made elsewhere and
+// passed in is judged too.
+static __always_inline int judge(struct event *e, struct endpoint *key)
+{
+	int level;
+
+	for (level = 0; level < LEVELS; level++) {
+		struct scope *g;
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+		if (!id)
+			break;
+		g = bpf_map_lookup_elem(&governed, &id);
+		if (!g)
+			continue;
+		e->cgroup = key->cgroup = id;
+		if (g->revoked)
+			e->why = REVOKED;
+		else if (!bpf_map_lookup_elem(&endpoints, key))
+			e->why = ABSENT;
+		if (e->why) {
+			__builtin_memcpy(e->addr, key->addr, 16);
+			e->port = __builtin_bswap16(key->port);
+			e->type = key->type;
+			report(e);
+			return 0; /* EPERM */
+		}
+	}
+	return 1;
+}
+
+static __always_inline int judge4(struct bpf_sock_addr *ctx, __u8 verb, __u8 as)
+{
+	struct event e = { .verb = verb, .family = AF_INET };
+	struct endpoint key = { .port = ctx->user_port, .verb = as, .type = ctx->type };
+	__u32 ip = ctx->user_ip4;
+
+	key.addr[10] = key.addr[11] = 0xff;
+	__builtin_memcpy(key.addr + 12, &ip, 4);
+	return judge(&e, &key);
+}
+
+static __always_inline int judge6(struct bpf_sock_addr *ctx, __u8 verb, __u8 as)
+{
+	struct event e = { .verb = verb, .family = AF_INET6 };
+	struct endpoint key = { .port = ctx->user_port, .verb = as, .type = ctx->type };
+	__u32 ip[4] = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] };
+
+	__builtin_memcpy(key.addr, ip, 16);
+	return judge(&e, &key);
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx) { return judge4(ctx, CONNECT, CONNECT); }
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx) { return judge6(ctx, CONNECT, CONNECT); }
+SEC("cgroup/sendmsg4")
+int sendmsg4(struct bpf_sock_addr *ctx) { return judge4(ctx, SEND, CONNECT); }
+SEC("cgroup/sendmsg6")
+int sendmsg6(struct bpf_sock_addr *ctx) { return judge6(ctx, SEND, CONNECT); }
+SEC("cgroup/bind4")
+int bind4(struct bpf_sock_addr *ctx) { return judge4(ctx, BIND, BIND); }
+SEC("cgroup/bind6")
+int bind6(struct bpf_sock_addr *ctx) { return judge6(ctx, BIND, BIND); }
+
+// The unix hooks see a name, not an inode: what it leads to is the mount
+// namespace's matter.
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
+
+static __always_inline int judge_unix(struct bpf_sock_addr *ctx, __u8 verb)
+{
+	struct bpf_sock_addr_kern *k = bpf_cast_to_kern_ctx(ctx);
+	struct event e = { .verb = verb, .family = AF_UNIX, .type = ctx->type };
+	struct unix_name key = {};
+	__u32 len = BPF_CORE_READ(k, uaddrlen);
+	void *from = BPF_CORE_READ(k, uaddr);
+	int level, readable = 0;
+
+	len -= 2; /* the family */
+	if (len && len < UNIX_NAME) {
+		len &= UNIX_NAME - 1;
+		asm volatile("" : "+r"(len)); // the verifier wants to see the mask
+		len &= UNIX_NAME - 1;
+		readable = !bpf_probe_read_kernel(key.name, len, from + 2);
+		// A path counts without the NUL that the caller may have counted.
+		key.len = len;
+		if (key.name[0] && !key.name[(len - 1) & (UNIX_NAME - 1)])
+			key.len--;
+	}
+	for (level = 0; level < LEVELS; level++) {
+		struct scope *g;
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+		if (!id)
+			break;
+		g = bpf_map_lookup_elem(&governed, &id);
+		if (!g)
+			continue;
+		e.cgroup = key.cgroup = id;
+		if (g->revoked)
+			e.why = REVOKED;
+		else if (!readable || !bpf_map_lookup_elem(&unix_names, &key))
+			e.why = ABSENT;
+		if (e.why) {
+			report(&e);
+			return 0;
+		}
+	}
+	return 1;
+}
+
+SEC("cgroup/connect_unix")
+int connect_unix(struct bpf_sock_addr *ctx) { return judge_unix(ctx, CONNECT_UNIX); }
+SEC("cgroup/sendmsg_unix")
+int sendmsg_unix(struct bpf_sock_addr *ctx) { return judge_unix(ctx, SEND_UNIX); }
+
+// sock_create is asked about internet sockets only. Raw ones, pings, MPTCP
+// (whose later paths the kernel opens by itself), SCTP and whatever else has
+// ways to send that the hooks above do not see are not made at all.
+SEC("cgroup/sock_create")
+int sock_create(struct bpf_sock *ctx)
+{
+	struct event e = { .verb = SOCKET, .family = ctx->family, .type = ctx->type, .protocol = ctx->protocol };
+	int level, ok = (ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP) ||
+			(ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP);
+
+	for (level = 0; level < LEVELS; level++) {
+		struct scope *g;
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+
+		if (!id)
+			break;
+		g = bpf_map_lookup_elem(&governed, &id);
+		if (!g || (ok && !g->revoked))
+			continue;
+		e.cgroup = id;
+		e.why = g->revoked ? REVOKED : ABSENT;
+		report(&e);
+		return 0;
+	}
+	return 1;
+}
