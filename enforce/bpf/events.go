@@ -22,8 +22,8 @@ const (
 )
 
 var (
-	verbs = [...]string{"", "exec", "connect", "send", "bind", "connect-unix", "send-unix", "socket"}
-	whys  = [...]string{"allowed", "absent", "changed", "revoked"}
+	verbs = [...]string{"", "exec", "connect", "send", "bind", "connect-unix", "send-unix", "socket", "move"}
+	whys  = [...]string{"allowed", "absent", "changed", "revoked", "left"}
 )
 
 // Event is one decision: each denial, and each execution that was allowed in a
@@ -33,8 +33,8 @@ type Event struct {
 	Cgroup Cgroup        // the governed one
 	PID    int           // in the host's pid namespace
 	UID    int
-	Verb   string // exec, connect, send, bind, connect-unix, send-unix, socket
-	Why    string // allowed; absent, changed or revoked
+	Verb   string // exec, connect, send, bind, connect-unix, send-unix, socket, move
+	Why    string // allowed; absent, changed, revoked or left
 	// Alive: the kernel could not deliver the signal, and an execution that is
 	// not allowed may run: End the cgroup.
 	Alive bool

@@ -51,6 +51,8 @@ type hook struct {
 
 var hooks = []hook{
 	{gateProgExec, "tracepoint sched_process_exec with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
+	{gateProgFork, "tracepoint sched_process_fork with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
+	{gateProgMove, "tracepoint cgroup_attach_task with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
 	{gateProgConnect4, "cgroup hook connect4", cgroupNeeds, false},
 	{gateProgConnect6, "cgroup hook connect6", cgroupNeeds, false},
 	{gateProgSendmsg4, "cgroup hook sendmsg4", cgroupNeeds, false},
@@ -70,7 +72,8 @@ const (
 // identify is not attached anywhere.
 var identifyHook = hook{gateProgIdentify, "program of type syscall", "root, Linux 5.14 with CONFIG_DEBUG_INFO_BTF", false}
 
-// try loads one program alone and says what the kernel lacks if it cannot.
+// try loads one program alone. The error is a *FeatureError only if the kernel
+// does not have the hook at all.
 func try(spec *ebpf.CollectionSpec, h hook) error {
 	one := spec.Copy()
 	for n := range one.Programs {
@@ -79,11 +82,14 @@ func try(spec *ebpf.CollectionSpec, h hook) error {
 		}
 	}
 	c, err := ebpf.NewCollection(one)
-	if err != nil {
-		return &FeatureError{h.feature, h.needs, err}
+	if err == nil {
+		c.Close()
+		return nil
 	}
-	c.Close()
-	return nil
+	if lacks := absent(spec, h); lacks != nil {
+		return lacks
+	}
+	return fmt.Errorf("the kernel has %s, but not for this program: %w", h.feature, err)
 }
 
 // absent says why the kernel does not have the hook at all, or nil if it has.
@@ -92,8 +98,8 @@ func try(spec *ebpf.CollectionSpec, h hook) error {
 func absent(spec *ebpf.CollectionSpec, h hook) error {
 	s := spec.Programs[h.name]
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: s.Type, AttachType: s.AttachType, License: s.License,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+		Type: s.Type, AttachType: s.AttachType, AttachTo: s.AttachTo, Flags: s.Flags, License: s.License,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
 	if err != nil {
 		return &FeatureError{h.feature, h.needs, err}

@@ -6,7 +6,8 @@
 // lookup: user space fills the maps, these programs only read them. A governed
 // cgroup is one whose id is in the map `governed`; whatever runs in it or below
 // it is governed, and where several of its ancestors are governed, each of them
-// must allow. What no map names is refused.
+// must allow. What no map names is refused. A task keeps what governs it when it
+// is moved to another cgroup, and so do its children.
 
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -23,8 +24,8 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define F_OBSERVE 1 /* allowed executions are events too */
 
-enum verb { EXEC = 1, CONNECT, SEND, BIND, CONNECT_UNIX, SEND_UNIX, SOCKET };
-enum why { ALLOWED = 0, ABSENT, CHANGED, REVOKED, NOT_KILLED = 0x80 };
+enum verb { EXEC = 1, CONNECT, SEND, BIND, CONNECT_UNIX, SEND_UNIX, SOCKET, MOVE };
+enum why { ALLOWED = 0, ABSENT, CHANGED, REVOKED, LEFT, NOT_KILLED = 0x80 };
 
 struct scope {
 	__u32 revoked;
@@ -129,6 +130,21 @@ struct {
 	__type(value, __u8);
 } unix_names SEC(".maps");
 
+// marks: what governs a task, taken down when it executes and when it is forked,
+// so that it is not shed by moving out of the cgroup.
+#define MARKS 4 /* that many governed cgroups within one another, at most */
+
+struct mark {
+	__u64 id[MARKS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mark);
+} marks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
@@ -167,6 +183,41 @@ static __always_inline void report(struct event *e)
 		if (n)
 			__sync_fetch_and_add(n, 1);
 	}
+}
+
+// EACH_GOVERNED runs the block for each governed cgroup of the current task: g
+// and id, first by where it is, then by its mark (one may come twice).
+#define MINE() bpf_task_storage_get(&marks, bpf_get_current_task_btf(), 0, 0)
+#define EACH_GOVERNED(i, id, g, mark)                                                   \
+	for (i = 0; i < LEVELS + MARKS; i++)                                            \
+		if (!(id = i < LEVELS ? bpf_get_current_ancestor_cgroup_id(i)           \
+				      : mark ? mark->id[(i - LEVELS) & (MARKS - 1)] : 0)) \
+			i = i < LEVELS ? LEVELS - 1 : LEVELS + MARKS;                   \
+		else if ((g = bpf_map_lookup_elem(&governed, &id)))
+
+// remember marks the task with what governs the current one. It fails where
+// there is no memory or no room.
+static __always_inline int remember(struct task_struct *task, struct mark *mine)
+{
+	struct mark fresh = {}, *slot;
+	struct scope *g;
+	__u64 id;
+	int i, n = 0;
+
+	EACH_GOVERNED(i, id, g, mine) {
+		if (id == fresh.id[0] || id == fresh.id[1] || id == fresh.id[2] || id == fresh.id[3])
+			continue;
+		if (n >= MARKS)
+			return -1;
+		fresh.id[n++ & (MARKS - 1)] = id;
+	}
+	if (!n)
+		return 0;
+	slot = bpf_task_storage_get(&marks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!slot)
+		return -1;
+	*slot = fresh;
+	return n;
 }
 
 static __always_inline void identity_of(struct inode *i, struct program *p, struct version *v)
@@ -229,18 +280,14 @@ int BPF_PROG(exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm
 	struct event e = { .verb = EXEC };
 	struct program key = {};
 	struct version v = {};
-	int level, observe = 0;
+	struct mark *mark = MINE();
+	struct scope *g;
+	int i, observe = 0;
+	__u64 id;
 
-	for (level = 0; level < LEVELS; level++) {
+	EACH_GOVERNED(i, id, g, mark) {
 		struct version *ok;
-		struct scope *g;
-		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
 
-		if (!id)
-			break;
-		g = bpf_map_lookup_elem(&governed, &id);
-		if (!g)
-			continue;
 		if (!e.cgroup) // the first governed one: look at the file once
 			identity_of(BPF_CORE_READ(bprm, file, f_inode), &key, &v);
 		e.cgroup = key.cgroup = id;
@@ -260,7 +307,11 @@ int BPF_PROG(exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm
 			break;
 		}
 	}
-	if (!e.cgroup || (!e.why && !observe))
+	if (!e.cgroup)
+		return 0;
+	if (!e.why && remember(bpf_get_current_task_btf(), mark) < 0)
+		e.why = LEFT; // it cannot be held if it moves: no memory, or more than MARKS
+	if (!e.why && !observe)
 		return 0;
 	// The signal travels by an interrupt to this processor, which can be
 	// taken for the moment: once more, and if that fails too, user space is
@@ -273,22 +324,90 @@ int BPF_PROG(exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm
 	return 0;
 }
 
+extern int bpf_send_signal_task(struct task_struct *task, int sig, enum pid_type type, __u64 value) __ksym __weak;
+
+// leave kills a task that is marked and not, or no longer, below what governs
+// it: cgroup.kill would not reach it. Moving is nobody's right, neither the
+// task's nor the host's; lifted cgroups are free.
+static __always_inline void leave(struct task_struct *task, struct cgroup *to, struct mark *mark)
+{
+	struct event e = { .verb = MOVE, .why = LEFT };
+	int i, level, failed;
+
+	for (i = 0; i < MARKS && !e.cgroup; i++) {
+		struct cgroup_subsys_state *css = &to->self;
+		__u64 id = mark->id[i];
+
+		if (!id)
+			break;
+		if (!bpf_map_lookup_elem(&governed, &id))
+			continue;
+		e.cgroup = id;
+		for (level = 0; level < 64 && css; level++) {
+			if (BPF_CORE_READ(css, cgroup, kn, id) == id) {
+				e.cgroup = 0;
+				break;
+			}
+			css = BPF_CORE_READ(css, parent);
+		}
+	}
+	if (!e.cgroup)
+		return;
+	if (task == bpf_get_current_task_btf())
+		failed = bpf_send_signal(9) && bpf_send_signal(9);
+	else if (bpf_send_signal_task)
+		failed = bpf_send_signal_task(task, 9, PIDTYPE_TGID, 0);
+	else
+		failed = 1; // before 6.13: user space does
+	if (failed)
+		e.why |= NOT_KILLED;
+	report(&e);
+}
+
+// fork marks each child and thread before it runs. A child can be made in
+// another cgroup (CLONE_INTO_CGROUP).
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct event e = { .verb = MOVE, .why = LEFT | NOT_KILLED };
+	struct mark *mark;
+	int n = remember(child, MINE());
+
+	if (n < 0) {
+		// Without its mark it is governed by where it is, until it
+		// leaves: user space ends it.
+		e.cgroup = bpf_get_current_cgroup_id();
+		report(&e);
+	}
+	if (n <= 0)
+		return 0;
+	mark = bpf_task_storage_get(&marks, child, 0, 0);
+	if (mark)
+		leave(child, BPF_CORE_READ(child, cgroups, dfl_cgrp), mark);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(move, struct cgroup *to, const char *path, struct task_struct *task, int threadgroup)
+{
+	struct mark *mark = bpf_task_storage_get(&marks, task, 0, 0);
+
+	if (mark && !BPF_CORE_READ(to, root, hierarchy_id)) // 0: version 2
+		leave(task, to, mark);
+	return 0;
+}
+
 // judge looks an endpoint up for each governed ancestor of the current task:
 // of the task, not of the socket, so that a socket that was made elsewhere and
 // passed in is judged too.
 static __always_inline int judge(struct event *e, struct endpoint *key)
 {
-	int level;
+	struct mark *mark = MINE();
+	struct scope *g;
+	__u64 id;
+	int i;
 
-	for (level = 0; level < LEVELS; level++) {
-		struct scope *g;
-		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-
-		if (!id)
-			break;
-		g = bpf_map_lookup_elem(&governed, &id);
-		if (!g)
-			continue;
+	EACH_GOVERNED(i, id, g, mark) {
 		e->cgroup = key->cgroup = id;
 		if (g->revoked)
 			e->why = REVOKED;
@@ -350,7 +469,10 @@ static __always_inline int judge_unix(struct bpf_sock_addr *ctx, __u8 verb)
 	struct unix_name key = {};
 	__u32 len = BPF_CORE_READ(k, uaddrlen);
 	void *from = BPF_CORE_READ(k, uaddr);
-	int level, readable = 0;
+	struct mark *mark = MINE();
+	struct scope *g;
+	__u64 id;
+	int i, readable = 0;
 
 	len -= 2; /* the family */
 	if (len && len < UNIX_NAME) {
@@ -363,15 +485,7 @@ static __always_inline int judge_unix(struct bpf_sock_addr *ctx, __u8 verb)
 		if (key.name[0] && !key.name[(len - 1) & (UNIX_NAME - 1)])
 			key.len--;
 	}
-	for (level = 0; level < LEVELS; level++) {
-		struct scope *g;
-		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-
-		if (!id)
-			break;
-		g = bpf_map_lookup_elem(&governed, &id);
-		if (!g)
-			continue;
+	EACH_GOVERNED(i, id, g, mark) {
 		e.cgroup = key.cgroup = id;
 		if (g->revoked)
 			e.why = REVOKED;
@@ -397,17 +511,14 @@ SEC("cgroup/sock_create")
 int sock_create(struct bpf_sock *ctx)
 {
 	struct event e = { .verb = SOCKET, .family = ctx->family, .type = ctx->type, .protocol = ctx->protocol };
-	int level, ok = (ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP) ||
+	struct mark *mark = MINE();
+	struct scope *g;
+	__u64 id;
+	int i, ok = (ctx->type == SOCK_STREAM && ctx->protocol == IPPROTO_TCP) ||
 			(ctx->type == SOCK_DGRAM && ctx->protocol == IPPROTO_UDP);
 
-	for (level = 0; level < LEVELS; level++) {
-		struct scope *g;
-		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-
-		if (!id)
-			break;
-		g = bpf_map_lookup_elem(&governed, &id);
-		if (!g || (ok && !g->revoked))
+	EACH_GOVERNED(i, id, g, mark) {
+		if (ok && !g->revoked)
 			continue;
 		e.cgroup = id;
 		e.why = g->revoked ? REVOKED : ABSENT;

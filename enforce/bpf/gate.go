@@ -30,7 +30,7 @@ type Gate struct {
 }
 
 // pinnedMaps are the maps that are pinned.
-var pinnedMaps = []string{gateMapGoverned, gateMapPrograms, gateMapEndpoints, gateMapUnixNames, gateMapEvents, gateMapDropped, gateMapBuild}
+var pinnedMaps = []string{gateMapGoverned, gateMapPrograms, gateMapEndpoints, gateMapUnixNames, gateMapMarks, gateMapEvents, gateMapDropped, gateMapBuild}
 
 // Load loads the programs, attaches the cgroup hooks to top (a directory of the
 // cgroup v2 hierarchy at or above whatever will be governed, best its root, so
@@ -91,7 +91,7 @@ func load(dir, top string) (g *Gate, err error) {
 			continue
 		}
 		var l link.Link
-		if h.name == gateProgExec {
+		if p.Type() == ebpf.Tracing {
 			l, err = link.AttachTracing(link.TracingOptions{Program: p})
 		} else {
 			l, err = link.AttachRawLink(link.RawLinkOptions{Target: int(at.Fd()), Program: p, Attach: spec.Programs[h.name].AttachType})

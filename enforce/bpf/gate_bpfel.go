@@ -53,6 +53,11 @@ type gateIdentity struct {
 	Pad        uint32
 }
 
+type gateMark struct {
+	_  structs.HostLayout
+	Id [4]uint64
+}
+
 type gateProgram struct {
 	_      structs.HostLayout
 	Cgroup uint64
@@ -92,6 +97,7 @@ const (
 	gateMapEndpoints    = "endpoints"
 	gateMapEvents       = "events"
 	gateMapGoverned     = "governed"
+	gateMapMarks        = "marks"
 	gateMapPrograms     = "programs"
 	gateMapUnixNames    = "unix_names"
 	gateProgBind4       = "bind4"
@@ -100,7 +106,9 @@ const (
 	gateProgConnect6    = "connect6"
 	gateProgConnectUnix = "connect_unix"
 	gateProgExec        = "exec"
+	gateProgFork        = "fork"
 	gateProgIdentify    = "identify"
+	gateProgMove        = "move"
 	gateProgSendmsg4    = "sendmsg4"
 	gateProgSendmsg6    = "sendmsg6"
 	gateProgSendmsgUnix = "sendmsg_unix"
@@ -156,7 +164,9 @@ type gateProgramSpecs struct {
 	Connect6    *ebpf.ProgramSpec `ebpf:"connect6"`
 	ConnectUnix *ebpf.ProgramSpec `ebpf:"connect_unix"`
 	Exec        *ebpf.ProgramSpec `ebpf:"exec"`
+	Fork        *ebpf.ProgramSpec `ebpf:"fork"`
 	Identify    *ebpf.ProgramSpec `ebpf:"identify"`
+	Move        *ebpf.ProgramSpec `ebpf:"move"`
 	Sendmsg4    *ebpf.ProgramSpec `ebpf:"sendmsg4"`
 	Sendmsg6    *ebpf.ProgramSpec `ebpf:"sendmsg6"`
 	SendmsgUnix *ebpf.ProgramSpec `ebpf:"sendmsg_unix"`
@@ -172,6 +182,7 @@ type gateMapSpecs struct {
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Governed  *ebpf.MapSpec `ebpf:"governed"`
+	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	UnixNames *ebpf.MapSpec `ebpf:"unix_names"`
 }
@@ -208,6 +219,7 @@ type gateMaps struct {
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Governed  *ebpf.Map `ebpf:"governed"`
+	Marks     *ebpf.Map `ebpf:"marks"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	UnixNames *ebpf.Map `ebpf:"unix_names"`
 }
@@ -219,6 +231,7 @@ func (m *gateMaps) Close() error {
 		m.Endpoints,
 		m.Events,
 		m.Governed,
+		m.Marks,
 		m.Programs,
 		m.UnixNames,
 	)
@@ -241,7 +254,9 @@ type gatePrograms struct {
 	Connect6    *ebpf.Program `ebpf:"connect6"`
 	ConnectUnix *ebpf.Program `ebpf:"connect_unix"`
 	Exec        *ebpf.Program `ebpf:"exec"`
+	Fork        *ebpf.Program `ebpf:"fork"`
 	Identify    *ebpf.Program `ebpf:"identify"`
+	Move        *ebpf.Program `ebpf:"move"`
 	Sendmsg4    *ebpf.Program `ebpf:"sendmsg4"`
 	Sendmsg6    *ebpf.Program `ebpf:"sendmsg6"`
 	SendmsgUnix *ebpf.Program `ebpf:"sendmsg_unix"`
@@ -256,7 +271,9 @@ func (p *gatePrograms) Close() error {
 		p.Connect6,
 		p.ConnectUnix,
 		p.Exec,
+		p.Fork,
 		p.Identify,
+		p.Move,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.SendmsgUnix,

@@ -48,8 +48,11 @@ const flagObserve = 1
 
 // Govern makes the cgroup at path governed: from now on, nothing executes and
 // nothing is reached in it or below it but what is set for it, which at first
-// is nothing. A cgroup that is governed already stays as it is (ErrRevoked if
-// it was revoked).
+// is nothing. Do it while the cgroup is empty: what is in it already is governed
+// by where it is, and dies for leaving only once it has executed or forked. A
+// cgroup that is governed already stays as it is (ErrRevoked if it was
+// revoked). At most four governed cgroups lie within one another, none deeper
+// than 23 levels: what lies deeper does not pass its SelfTest.
 func (g *Gate) Govern(path string, observe bool) (Cgroup, error) {
 	id, err := CgroupOf(path)
 	if err != nil {

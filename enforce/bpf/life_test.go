@@ -10,13 +10,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/exeq/exeq"
 )
 
-// TestMain: with EXEQ_BPF_LOADER the test binary is a loader that dies.
+// TestMain: with EXEQ_BPF_LOADER the test binary is a loader that dies, with
+// EXEQ_BPF_SPAWN something that starts a program in another cgroup.
 func TestMain(m *testing.M) {
 	if at := os.Getenv("EXEQ_BPF_LOADER"); at != "" {
 		if err := loader(strings.Split(at, "\n")); err != nil {
@@ -26,7 +28,31 @@ func TestMain(m *testing.M) {
 		fmt.Println("ready")
 		select {}
 	}
+	if at := os.Getenv("EXEQ_BPF_SPAWN"); at != "" {
+		fmt.Println(spawn(strings.Split(at, "\n")))
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
+}
+
+func spawn(a []string) error {
+	f, err := openCgroup(a[0])
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(a[1])
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
+	return cmd.Run()
+}
+
+// self is the test binary.
+func self(t *testing.T) string {
+	t.Helper()
+	p, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func loader(a []string) error {
@@ -55,11 +81,7 @@ func TestLoaderDies(t *testing.T) {
 	at := filepath.Join(bpffs(t), "gate")
 	sh, cgroup, tmp := real(t, "sh"), newCgroup(t, cgroupRoot(t)), t.TempDir()
 	prog := marker(t, filepath.Join(tmp, "prog"))
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(self)
+	cmd := exec.Command(self(t))
 	cmd.Env = append(os.Environ(), "EXEQ_BPF_LOADER="+strings.Join([]string{at, cgroupRoot(t), cgroup, sh}, "\n"))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -309,6 +331,11 @@ func TestRevoke(t *testing.T) {
 				t.Errorf("the first event: %+v, %v", e, err)
 			}
 			begun := time.Now()
+			if err := g.Revoke(c); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("flip: %s", time.Since(begun))
+			begun = time.Now()
 			if err := g.End(dir, 10*time.Second); err != nil {
 				t.Fatal(err)
 			}

@@ -3,9 +3,13 @@
 package bpf
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,14 +92,6 @@ func TestLimits(t *testing.T) {
 	g := newGate(t)
 	dir, _ := governed(t, g, real(t, "sh"))
 	tmp := t.TempDir()
-	marker(t, filepath.Join(tmp, "prog"))
-	if got := shell(t, dir, tmp, "./prog >/dev/null 2>&1; echo $?"); got != "137\n" {
-		t.Fatalf("inside: %q", got)
-	}
-	// Who may write a cgroup.procs outside leaves.
-	if got := shell(t, dir, tmp, "echo $$ >"+cgroupRoot(t)+"/cgroup.procs && ./prog >/dev/null 2>&1; echo $?"); got != "99\n" {
-		t.Errorf("leaving the cgroup: %q", got)
-	}
 	// A script is the business of its interpreter.
 	script := filepath.Join(tmp, "script")
 	if err := os.WriteFile(script, []byte("#!"+real(t, "sh")+"\necho text\n"), 0o755); err != nil {
@@ -103,5 +99,134 @@ func TestLimits(t *testing.T) {
 	}
 	if got := shell(t, dir, tmp, "./script"); got != "text\n" {
 		t.Errorf("an unknown script of a known interpreter: %q", got)
+	}
+}
+
+// sleeper starts a shell in the cgroup that waits for a line and then says so.
+func sleeper(t *testing.T, cgroup string) (cmd *exec.Cmd, answers func() bool) {
+	t.Helper()
+	cmd = in(t, cgroup, real(t, "sh"), "-c", "echo here; read x; echo here")
+	stdin, _ := cmd.StdinPipe()
+	stdout, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	r := bufio.NewReader(stdout)
+	if s, err := r.ReadString('\n'); s != "here\n" {
+		t.Fatal(s, err)
+	}
+	return cmd, func() bool {
+		fmt.Fprintln(stdin)
+		s, _ := r.ReadString('\n')
+		return s == "here\n"
+	}
+}
+
+// TestLeaving: what governs a task goes with it. Whoever moves out of the
+// cgroup, or is moved, dies; inside it, and in hierarchies of version 1,
+// moving is free.
+func TestLeaving(t *testing.T) {
+	g := newGate(t)
+	sh := real(t, "sh")
+	root := cgroupRoot(t)
+	tmp := t.TempDir()
+	prog := marker(t, filepath.Join(tmp, "prog"))
+	dir, c := governed(t, g, sh)
+	outside := newCgroup(t, root)
+	procs := func(dir string) string { return filepath.Join(dir, "cgroup.procs") }
+	move := func(pid int, to string) {
+		t.Helper()
+		if err := os.WriteFile(procs(to), fmt.Append(nil, pid), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	err := in(t, dir, sh, "-c", "echo $$ >"+procs(root)+"; echo alive >"+tmp+"/alive").Run()
+	if !killed(err) {
+		t.Errorf("left by itself: %v", err)
+	}
+	// The subshell was forked and never executed anything.
+	got := shell(t, dir, tmp, `( read p rest </proc/self/stat; echo $p >`+procs(outside)+`; echo alive >alive; ./prog >>out ) 2>/dev/null; echo $?`)
+	if !strings.HasSuffix(got, "137\n") {
+		t.Errorf("a forked shell left: %q", got)
+	}
+	for _, name := range []string{"alive", "out"} {
+		if s, err := os.Stat(filepath.Join(tmp, name)); err == nil && (s.Size() > 0 || name == "alive") {
+			t.Errorf("%s was written by what had left", name)
+		}
+	}
+	// Moved by another, from inside and from outside.
+	victim, answers := sleeper(t, dir)
+	shell(t, dir, tmp, fmt.Sprintf("echo %d >%s", victim.Process.Pid, procs(outside)))
+	if answers() || !killed(victim.Wait()) {
+		t.Error("moved out from inside, and alive")
+	}
+	victim, answers = sleeper(t, dir)
+	move(victim.Process.Pid, outside)
+	if answers() || !killed(victim.Wait()) {
+		t.Error("moved out by the host, and alive")
+	}
+	// Made outside from inside.
+	spawn := in(t, dir, self(t))
+	spawn.Env = append(os.Environ(), "EXEQ_BPF_SPAWN="+outside+"\n"+prog)
+	if err := g.Allow(c, identify(t, g, self(t))); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := spawn.CombinedOutput(); err != nil || !strings.Contains(string(out), "signal: killed") {
+		t.Errorf("made outside: %v, %s", err, out)
+	}
+	spawn = in(t, "", self(t))
+	spawn.Env = append(os.Environ(), "EXEQ_BPF_SPAWN="+outside+"\n"+prog)
+	if out, err := spawn.CombinedOutput(); err != nil || !strings.Contains(string(out), "exit status 99") {
+		t.Errorf("made outside by an ungoverned one: %v, %s", err, out)
+	}
+
+	// What is free.
+	victim, answers = sleeper(t, dir)
+	move(victim.Process.Pid, newCgroup(t, dir))
+	if v1 := filepath.Join(filepath.Dir(root), "cpu"); filepath.Base(root) == "unified" {
+		if sub, err := os.MkdirTemp(v1, "exeq-test-"); err == nil {
+			move(victim.Process.Pid, sub)
+			move(victim.Process.Pid, v1)
+			os.Remove(sub)
+		}
+	}
+	if !answers() {
+		t.Error("moved inside, and dead")
+	}
+	victim.Wait()
+	_, answers = sleeper(t, outside)
+	if !answers() {
+		t.Error("an ungoverned one is dead")
+	}
+	victim, answers = sleeper(t, dir)
+	if err := g.Lift(c); err != nil {
+		t.Fatal(err)
+	}
+	move(victim.Process.Pid, outside)
+	if !answers() {
+		t.Error("lifted and moved, and dead")
+	}
+}
+
+// TestNestedAtMost: what cannot be marked does not run.
+func TestNestedAtMost(t *testing.T) {
+	g := newGate(t)
+	sh := real(t, "sh")
+	dir := cgroupRoot(t)
+	for n := 1; n <= 5; n++ {
+		dir = newCgroup(t, dir)
+		c, err := g.Govern(dir, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Allow(c, identify(t, g, sh)); err != nil {
+			t.Fatal(err)
+		}
+		err = in(t, dir, sh, "-c", ":").Run()
+		if n <= 4 && err != nil || n > 4 && !killed(err) {
+			t.Errorf("%d within one another: %v", n, err)
+		}
 	}
 }
