@@ -111,7 +111,7 @@ func TestWhatIsExecuted(t *testing.T) {
 		{name: "hard link made after approval is a change", script: "./good", change: "ln good late", want: dies},
 		{name: "written", script: "./good", change: "printf x >>good", want: dies},
 		{name: "written, same size and times", script: "./good",
-			change: `cp -p good keep; printf Z | dd of=good bs=1 seek=600 conv=notrunc status=none; touch -r keep good`, want: dies},
+			change: `cp -p good keep; printf Z | dd of=good bs=1 seek=500 conv=notrunc status=none; touch -r keep good`, want: dies},
 		{name: "replaced by rename", script: "./good", change: "cp bad new; mv new good", want: dies},
 		{name: "mode changed", script: "./good", change: "chmod 700 good", want: dies},
 		{name: "script, interpreter allowed", script: "./script", want: runs},
@@ -257,5 +257,37 @@ func TestDescendants(t *testing.T) {
 	}
 	if left != 0 {
 		t.Errorf("%d programs left of a lifted cgroup", left)
+	}
+}
+
+// TestEveryField: what was approved differs from what is there in one field,
+// and that is enough.
+func TestEveryField(t *testing.T) {
+	g := newGate(t)
+	dir, c := governed(t, g, real(t, "sh"))
+	tmp := t.TempDir()
+	f := identify(t, g, marker(t, filepath.Join(tmp, "prog")))
+	for name, change := range map[string]func(*File){
+		"nothing":    func(f *File) {},
+		"device":     func(f *File) { f.Dev++ },
+		"inode":      func(f *File) { f.Ino++ },
+		"generation": func(f *File) { f.Generation++ },
+		"size":       func(f *File) { f.Size++ },
+		"seconds":    func(f *File) { f.CtimeSec++ },
+		"nanosecond": func(f *File) { f.CtimeNsec++ },
+	} {
+		other, want := f, "137"
+		if change(&other); other == f {
+			want = "99"
+		}
+		if err := g.Allow(c, other); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.TrimSpace(shell(t, dir, tmp, "./prog >/dev/null 2>&1; echo $?")); got != want {
+			t.Errorf("%s changed: %q, want %s", name, got, want)
+		}
+		if err := g.Forbid(c, other); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

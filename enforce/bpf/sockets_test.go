@@ -287,9 +287,13 @@ print(denied)`, fmt.Sprint(n)).CombinedOutput()
 	run(1)
 	next := func() Event {
 		t.Helper()
-		e, err := events.Next(time.Now().Add(10 * time.Second))
+		deadline := time.Now().Add(10 * time.Second)
+		e, err := events.Next(deadline)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Error("the reader was not woken")
 		}
 		return e
 	}
