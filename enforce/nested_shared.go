@@ -24,7 +24,7 @@ const (
 
 // sharedSpares is how many files in /dev/shm get a grant of their own, so that
 // they can also be opened without the supervisor: for reading.
-const sharedSpares = 32
+const sharedSpares = 16
 
 // shared knows what of the execution's own lies among what is everybody's.
 type shared struct {

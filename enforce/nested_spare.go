@@ -27,8 +27,9 @@ import (
 // name and granted by themselves: when such a program has been decided on, its
 // bytes go into a spare file, which takes its place in the directory.
 
-// spareFiles is how many there are for each mount that needs them.
-const spareFiles = 256
+// spareFiles is how many there are for each mount that needs them. Each costs
+// the start some 0.2 ms of processor time on ext4.
+const spareFiles = 128
 
 type spares struct {
 	mu   sync.Mutex
