@@ -214,6 +214,10 @@ func mountTable(pid int) ([]mountLine, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseMounts(b)
+}
+
+func parseMounts(b []byte) ([]mountLine, error) {
 	var mounts []mountLine
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)

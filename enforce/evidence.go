@@ -354,12 +354,17 @@ func (r *running) ending(pid string) bool {
 }
 
 // hostMounts gives, of an execution's mounts, the lines by id of those that are
-// copies of the host's.
-func hostMounts(mounts []mountLine) (map[uint64]string, error) {
+// copies of the host's: of what it has, or had when the copy was made.
+func hostMounts(mounts []mountLine, before []byte) (map[uint64]string, error) {
+	was, err := parseMounts(before)
+	if err != nil {
+		return nil, err
+	}
 	all, err := mountTable(os.Getpid())
 	if err != nil {
 		return nil, err
 	}
+	all = append(all, was...)
 	type place struct{ device, root, point string }
 	outside := make(map[place]bool, len(all))
 	for _, m := range all {
@@ -387,16 +392,46 @@ func (r *running) mountsNow() (exeq.Digest, error) {
 		return exeq.Digest{}, err
 	}
 	if r.host == nil {
-		if r.host, err = hostMounts(mounts); err != nil {
+		if r.host, err = hostMounts(mounts, r.outside); err != nil {
 			return exeq.Digest{}, err
 		}
 	}
 	h := sha256.New()
 	grave := r.slotPath()
+	kept := []mountLine{}
 	for _, m := range mounts {
 		if m.point != grave && r.host[m.id] != m.text {
 			h.Write([]byte(m.text))
+			kept = append(kept, m)
 		}
 	}
-	return exeq.Digest(h.Sum(nil)), nil
+	if r.mounts == nil {
+		r.mounts = kept
+	}
+	digest := exeq.Digest(h.Sum(nil))
+	if at := r.applied.Environment.Mounts; at != (exeq.Digest{}) && digest != at {
+		return digest, errors.New(changedMounts(r.mounts, kept))
+	}
+	return digest, nil
+}
+
+// changedMounts says which mounts came and went.
+func changedMounts(before, after []mountLine) string {
+	was, is := map[string]bool{}, map[string]bool{}
+	for _, m := range before {
+		was[m.text] = true
+	}
+	var out []string
+	for _, m := range after {
+		is[m.text] = true
+		if !was[m.text] {
+			out = append(out, m.point+" is new")
+		}
+	}
+	for _, m := range before {
+		if !is[m.text] {
+			out = append(out, m.point+" is gone")
+		}
+	}
+	return exeq.EncodeBytes(strings.Join(out[:min(len(out), 4)], ", "))
 }

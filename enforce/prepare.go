@@ -30,6 +30,8 @@ type Enforcer struct {
 	who   identity
 	tier  exeq.Tier
 	was   schedAttr // the priority that we came with
+	// outside is the mount table that the agent got a copy of.
+	outside []byte
 
 	ready    sync.Once
 	readyErr error
@@ -72,6 +74,9 @@ func Prepare(o Options) (*Enforcer, error) {
 func prepareRootless(o Options, who identity) (*Enforcer, error) {
 	var err error
 	e := &Enforcer{opt: o, who: who, was: raise()}
+	if e.outside, err = os.ReadFile("/proc/self/mountinfo"); err != nil {
+		return nil, fmt.Errorf("%w: rootless: %w", exeq.ErrEnforce, err)
+	}
 	if e.agent, err = spawn.Start(agentNamespaces, prepareList); err != nil {
 		return nil, fmt.Errorf("%w: rootless: namespaces: %w", exeq.ErrEnforce, err)
 	}

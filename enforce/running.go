@@ -44,6 +44,7 @@ type running struct {
 	inspected  map[inspectedKey]inspected
 	deadline   int64
 	suspended  bool
+	mounts     []mountLine       // that count, at the start
 	exit       *exeq.Exit        // of the command, once known
 	host       map[uint64]string // lines of the host's mounts, by id, at the start
 	killed     string            // the reason given to Kill
