@@ -167,7 +167,7 @@ func (c *call) fail(err error) int {
 
 // Exit statuses. run and verify have their own beside these.
 const (
-	exitFailed = 1
+	exitFailed = 1 // run: the command ran, and its proof could not be written
 	exitUsage  = 2
 
 	exitExeqFailed = 125 // run: Exeq itself failed and nothing ran

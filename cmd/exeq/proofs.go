@@ -88,7 +88,12 @@ func proofOf(ctx context.Context, c *call) int {
 	}
 	fields := strings.Split(disclose, ",")
 	if to != "" {
-		if err := in.WriteProof(ctx, fs.Arg(0), to, fields...); err != nil {
+		file, err := standalone.NewProofFile(to)
+		if err != nil {
+			return c.fail(err)
+		}
+		defer file.Close()
+		if err := in.WriteProof(ctx, fs.Arg(0), file, fields...); err != nil {
 			return c.fail(err)
 		}
 		return 0

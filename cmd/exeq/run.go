@@ -90,6 +90,13 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	if os.Getenv("EXEQ_SERVER") != "" {
 		return nil, errors.New("EXEQ_SERVER is set, and this build has no server: unset it to decide locally")
 	}
+	var proofTo *standalone.ProofFile
+	if o.proof != "" {
+		if proofTo, err = standalone.NewProofFile(o.proof); err != nil {
+			return nil, err
+		}
+		defer proofTo.Close()
+	}
 	at, cleanup, err := standalone.NewPlace()
 	if err != nil {
 		return nil, err
@@ -136,10 +143,15 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	children.wait()
 	back.tell(c.stderr)
 	if out != nil && out.State == exeq.Sealed {
-		o.tell(c, inst, out)
-		if o.proof != "" {
-			err = errors.Join(err, inst.WriteProof(ctx, out.ID, o.proof))
+		if proofTo != nil {
+			switch perr := inst.WriteProof(ctx, out.ID, proofTo); {
+			case perr != nil && err == nil:
+				err = &unproved{perr}
+			case perr != nil:
+				err = errors.Join(err, perr)
+			}
 		}
+		o.tell(c, inst, out, err)
 	}
 	left = true
 	if lerr := drainer(inst.Leave); lerr != nil {
@@ -208,12 +220,12 @@ func (o *runOptions) prepare(c *call) (*enforce.Enforcer, error) {
 }
 
 // tell says where the proof is, when somebody looks or it is the first time.
-func (o *runOptions) tell(c *call, inst *standalone.Installation, out *exeq.Outcome) {
+func (o *runOptions) tell(c *call, inst *standalone.Installation, out *exeq.Outcome, err error) {
 	if o.json || !inst.Created && !term.IsTerminal(int(os.Stderr.Fd())) {
 		return
 	}
 	where := "exeq proof " + out.ID
-	if o.proof != "" {
+	if o.proof != "" && err == nil {
 		where = o.proof
 	}
 	hint := ""

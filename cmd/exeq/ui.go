@@ -31,17 +31,29 @@ func stateDir(flag string) (string, error) {
 
 // exitOf maps a run's error to its exit status.
 func exitOf(out *exeq.Outcome, err error) int {
+	var noProof *unproved
 	switch {
 	case err == nil:
 		return out.Exit.Code
 	case errors.Is(err, exeq.ErrDenied):
 		return exitDenied
+	case errors.As(err, &noProof):
+		return exitFailed
 	case out != nil && out.State == exeq.Sealed:
 		return exitKilled
 	default:
 		return exitExeqFailed
 	}
 }
+
+// unproved is a command that ran to its end and whose proof could not be
+// written where it was wanted.
+type unproved struct{ err error }
+
+func (u *unproved) Error() string {
+	return "the command ran to its end and is on record, but its proof was not written: " + u.err.Error()
+}
+func (u *unproved) Unwrap() error { return u.err }
 
 // printJSON writes v as one indented document.
 func printJSON(w io.Writer, v any) {

@@ -83,21 +83,15 @@ const WitnessFile = record.WitnessPolicy
 
 // WriteProof waits until the execution is in the log and writes its proof,
 // whole or not at all.
-func (in *Installation) WriteProof(ctx context.Context, id, to string, disclose ...string) error {
+func (in *Installation) WriteProof(ctx context.Context, id string, to *ProofFile, disclose ...string) error {
 	b, err := in.Proof(ctx, id, disclose...)
+	if err == nil {
+		err = to.write(b)
+	}
 	if err != nil {
 		return fmt.Errorf("proof of %s: %w", id, err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".proof-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), to)
+	return nil
 }
 
 // Proof gives the bytes of an execution's proof file.
