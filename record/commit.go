@@ -2,6 +2,8 @@ package record
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime"
@@ -50,6 +52,17 @@ func (l *leaf) size() int64 {
 type burn struct {
 	permit, nonce string
 	until         exeq.Time
+}
+
+// stored is the nonce as its row keeps it, behind a sum that ties the row's
+// columns together; see checker.burns.
+func (b *burn) stored() string {
+	return burnSum(b.permit, b.nonce, b.until.UnixMilli()) + ":" + b.nonce
+}
+
+func burnSum(permit, nonce string, ms int64) string {
+	h := sha256.Sum256(fmt.Appendf(nil, "exeq burn v1 %d %q %q", ms, permit, nonce))
+	return "v1:" + hex.EncodeToString(h[:8])
 }
 
 // Record implements [exeq.Recorder]. A permit leaf is refused while the log
@@ -350,7 +363,7 @@ func (g *grouped) add(c *call) error {
 		return c.do(g.w, g.st)
 	}
 	if c.burn != nil {
-		res, err := g.w.exec(sqlBurn, c.burn.permit, c.burn.nonce, c.burn.until.UnixMilli())
+		res, err := g.w.exec(sqlBurn, c.burn.permit, c.burn.stored(), c.burn.until.UnixMilli())
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/keyring"
@@ -30,6 +31,49 @@ func dump(t testing.TB, s *Store) string {
 	}
 	list, err := s.Executions(ctx, 0)
 	fmt.Fprintln(&b, list, err)
+	// The state row has a sum of its own, and its time goes on.
+	for _, table := range []string{"batch", "leaf", "placed", "burn", "owner", "blob", "sqlite_schema"} {
+		fmt.Fprintf(&b, "%s %s\n", table, rowsOf(t, s, table))
+	}
+	return b.String()
+}
+
+// rowsOf is all that a table holds; comments in the schema are left out.
+func rowsOf(t testing.TB, s *Store, table string) string {
+	t.Helper()
+	columns := "*"
+	if table == "sqlite_schema" {
+		columns = "type, name, tbl_name, sql"
+	}
+	rows, err := s.read.QueryContext(within(t), "SELECT "+columns+" FROM "+table+" ORDER BY 1, 2")
+	if err != nil {
+		return err.Error()
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for rows.Next() {
+		values := make([]any, len(names))
+		for i := range values {
+			values[i] = new(any)
+		}
+		if err := rows.Scan(values...); err != nil {
+			return err.Error()
+		}
+		for _, v := range values {
+			v := *v.(*any)
+			if text, ok := v.(string); ok && table == "sqlite_schema" {
+				v = plainSchema(text)
+			}
+			fmt.Fprintf(&b, "%T %v\n", v, v)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err.Error()
+	}
 	return b.String()
 }
 
@@ -45,6 +89,9 @@ func populate(t testing.TB, dir string, keys *keyring.Ring, sessions int) (leave
 				t.Fatal(err)
 			}
 			if _, err := s.Record(ctx, es[2:]...); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Burn(ctx, es[0].Leaf.Execution, exeq.NewID(), exeq.At(time.Now().Add(time.Hour))); err != nil {
 				t.Fatal(err)
 			}
 			for _, e := range es {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -50,7 +51,7 @@ func (s *Store) check(ctx context.Context) error {
 	defer tx.Rollback()
 	f.q = tx
 	var errs []error
-	for _, check := range []func() error{f.structure, f.leaves, f.strays, f.placements, f.blobs, f.log} {
+	for _, check := range []func() error{f.structure, f.leaves, f.strays, f.burns, f.placements, f.blobs, f.log} {
 		if err := check(); err != nil {
 			errs = append(errs, explain("check", err))
 		}
@@ -98,6 +99,9 @@ func (f *checker) structure() error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
+	if err := f.schema(); err != nil {
+		return err
+	}
 	if f.st, err = scanState(f.q.QueryRowContext(f.ctx, selectState)); err != nil {
 		return err
 	}
@@ -108,6 +112,53 @@ func (f *checker) structure() error {
 		return damaged("%d rows are noted as in the log, there are only %d", f.st.covered, f.last)
 	}
 	return nil
+}
+
+// schema checks that tables and indexes are those that create makes: SQLite
+// believes whatever text stands there.
+func (f *checker) schema() error {
+	rows, err := f.q.QueryContext(f.ctx, `SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	have := map[string]bool{}
+	for rows.Next() {
+		var name, text string
+		if err := rows.Scan(&name, &text); err != nil {
+			return err
+		}
+		have[plainSchema(text)] = true
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	n := 0
+	for text := range strings.SplitSeq(commentless(schema), ";") {
+		if text = plainSchema(text); text == "" {
+			continue
+		}
+		n++
+		if !have[text] {
+			return damaged("its schema lacks %.60q", text)
+		}
+	}
+	if n != len(have) {
+		return damaged("its schema has %d parts, not %d", len(have), n)
+	}
+	return nil
+}
+
+// plainSchema is a part of the schema without comments and spaces.
+func plainSchema(text string) string { return strings.Join(strings.Fields(commentless(text)), " ") }
+
+func commentless(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "--")
+		b.WriteString(line + "\n")
+	}
+	return b.String()
 }
 
 // leaves walks batch by batch.
@@ -270,6 +321,31 @@ func (f *checker) strays() error {
 		}
 	}
 	return nil
+}
+
+// burns checks each row of the burn list by itself. Rows of a build that wrote
+// the nonce alone hold no colon.
+func (f *checker) burns() error {
+	rows, err := f.q.QueryContext(f.ctx, `SELECT permit, nonce, until FROM burn`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var permit, stored string
+		var ms int64
+		if err := rows.Scan(&permit, &stored, &ms); err != nil {
+			return err
+		}
+		const head = len("v1:0123456789abcdef:")
+		if !strings.Contains(stored, ":") {
+			continue
+		}
+		if len(stored) < head || stored[:head] != burnSum(permit, stored[head:], ms)+":" {
+			return damaged("the burn of permit %.40q", permit)
+		}
+	}
+	return rows.Err()
 }
 
 // placements compares every placed row with the log's bytes at its index.

@@ -27,7 +27,7 @@ const (
 	// cost every start too much. The newest ones are always in it.
 	stampLimit = 1000
 	// checkLimit bounds the store that is checked whole when it is opened;
-	// of a larger one, structure and newest leaves are, and Fsck is due.
+	// of a larger one its newest leaves are, and all of one found damaged.
 	checkLimit = 8 << 20
 )
 
@@ -105,7 +105,7 @@ func (s *Store) assess(ctx context.Context, alone, clean bool) error {
 	why, err := os.ReadFile(filepath.Join(s.c.Dir, damagedFile))
 	marked := err == nil
 	if marked {
-		s.damage.Store(&damage{fmt.Errorf("%w (found by an earlier check): %s", ErrDamaged, strings.TrimPrefix(string(why), ErrDamaged.Error()+": "))})
+		s.damage.Store(&damage{fmt.Errorf("%w (found by an earlier check; one that has the state for itself checks again): %s", ErrDamaged, strings.TrimPrefix(string(why), ErrDamaged.Error()+": "))})
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return recordErr("open store", err)
 	}
@@ -116,10 +116,8 @@ func (s *Store) assess(ctx context.Context, alone, clean bool) error {
 	if err != nil {
 		return recordErr("open store", err)
 	}
-	if info.Size() > checkLimit {
-		if !marked {
-			s.c.Log.Warn("the record was not closed by its last user and is too large to be checked at each start: only its newest part was", "bytes", info.Size())
-		}
+	if info.Size() > checkLimit && !marked { // what was found damaged is checked whole, however long it takes
+		s.c.Log.Warn("the record was not closed by its last user and is too large to be checked at each start: only its newest part was", "bytes", info.Size())
 		return nil
 	}
 	if err := s.Fsck(ctx); err != nil && s.Damage() == nil {

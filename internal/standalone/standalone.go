@@ -5,7 +5,6 @@ package standalone
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,10 +68,16 @@ func Open(ctx context.Context, o Options) (*Installation, error) {
 	in := &Installation{Dir: o.Dir, Log: o.Log, options: o, closed: make(chan struct{})}
 	if err := in.open(ctx); err != nil {
 		in.Close()
+		if errors.Is(err, record.ErrDamaged) || errors.Is(err, keyring.ErrDamaged) {
+			err = fmt.Errorf("%w\n%s", err, wayOut)
+		}
 		return nil, fmt.Errorf("state %s: %w", o.Dir, err)
 	}
 	return in, nil
 }
+
+// wayOut is what a person can do about a damaged state.
+const wayOut = "exeq: put back what is damaged from a copy, and the next start checks all of it again; or begin a new installation with --state DIR and keep this one as evidence"
 
 func (in *Installation) open(ctx context.Context) error {
 	if err := privateDir(in.Dir); err != nil {
@@ -251,35 +256,4 @@ func privateDir(dir string) error {
 		return fmt.Errorf("others can write to it (mode %o): chmod 700 it, or name another with --state", info.Mode().Perm())
 	}
 	return ownedByUs(info)
-}
-
-// saltFile reads 16 random bytes and makes them on first use.
-func saltFile(name string) (salt [16]byte, err error) {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		rand.Read(salt[:])
-		var f *os.File
-		if f, err = os.CreateTemp(filepath.Dir(name), ".salt-"); err != nil {
-			return salt, err
-		}
-		defer os.Remove(f.Name())
-		if _, err = f.Write(salt[:]); err == nil {
-			err = f.Sync()
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
-			return salt, err
-		}
-		// Link, unlike rename, lets the first of several win.
-		if err = os.Link(f.Name(), name); err != nil && !errors.Is(err, fs.ErrExist) {
-			return salt, err
-		}
-		b, err = os.ReadFile(name)
-	}
-	if err != nil {
-		return salt, err
-	}
-	if len(b) != len(salt) {
-		return salt, fmt.Errorf("%s: want %d bytes, found %d", name, len(salt), len(b))
-	}
-	return [16]byte(b), nil
 }

@@ -358,60 +358,6 @@ func exitStatus(err error) int {
 	return -1
 }
 
-// TestDamagedState flips one byte, or cuts off a half, of each state file in
-// turn.
-func TestDamagedState(t *testing.T) {
-	h := newHouse(t)
-	h.must("run", "--proof", filepath.Join(h.work, "p.json"), "--", "true")
-	whole := t.TempDir()
-	copyTree(t, h.state, whole)
-	base := t.TempDir()
-	h.state = whole
-	refused, total := 0, 0
-	for _, file := range h.files() {
-		name, err := filepath.Rel(whole, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, damage := range []string{"flip", "half", "empty"} {
-			for range rounds(1) {
-				// A directory of its own: a drainer may still be in the last one.
-				h.state = filepath.Join(base, strconv.Itoa(total))
-				if err := os.Mkdir(h.state, 0o700); err != nil {
-					t.Fatal(err)
-				}
-				copyTree(t, whole, h.state)
-				file := filepath.Join(h.state, name)
-				b, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				at := rand.IntN(len(b))
-				switch damage {
-				case "flip":
-					b[at] ^= 1 << rand.IntN(8)
-				case "half":
-					b = b[:len(b)/2]
-				case "empty":
-					b = nil
-				}
-				if err := os.Chmod(file, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(file, b, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				total++
-				refused += h.probe(fmt.Sprintf("%s of %s at %d", damage, name, at))
-			}
-		}
-	}
-	t.Logf("%d damages, %d refused", total, refused)
-	if refused == 0 {
-		t.Error("no damage was refused: the test shows nothing")
-	}
-}
-
 func copyTree(t *testing.T, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {
