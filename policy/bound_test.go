@@ -164,7 +164,7 @@ func TestEndpointsExact(t *testing.T) {
 			[]exeq.Endpoint{{Host: ".example.com"}}},
 		{"taken away", `@id("c") permit(principal, action == Exeq::Action::"connect", resource); @id("f") forbid(principal, action == Exeq::Action::"connect", resource) when { context.tier < 30 };`, nil},
 		{"not for this tier", `@id("c") permit(principal, action == Exeq::Action::"connect", resource) when { context.tier >= 30 };`, nil},
-		{"after a label", `@id("c") permit(principal, action == Exeq::Action::"connect", resource == Exeq::Endpoint::"a.org:443"); @id("f") forbid(principal, action == Exeq::Action::"connect", resource) when { context.session.labels.contains("pii") };`,
+		{"after a label", `@id("c") permit(principal, action == Exeq::Action::"connect", resource == Exeq::Endpoint::"a.org:443"); @id("f") forbid(principal, action == Exeq::Action::"connect", resource) when { context.session.labels.contains("pii") }; ` + labels,
 			[]exeq.Endpoint{{Host: "a.org", Port: 443}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

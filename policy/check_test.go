@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +119,9 @@ func TestCheck(t *testing.T) {
 				}
 				return
 			}
+			if !slices.ContainsFunc(problems, Problem.refuses) {
+				t.Errorf("problems %v, and yet it loads", problems)
+			}
 			var ce *CheckError
 			if !errors.As(err, &ce) || !slices.Equal(ce.Problems, problems) {
 				t.Errorf("Load gives %v, Check %v", err, problems)
@@ -133,6 +138,191 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// What validates and never holds fails open in a forbid, and refuses the set;
+// in a permit it is a warning, unless it stands where it opens.
+func TestCheckValues(t *testing.T) {
+	const (
+		fine    = ""
+		refused = "refused"
+		warned  = "warned"
+	)
+	head := map[string]string{
+		"forbid": `@id("x") forbid(principal, action == Exeq::Action::%q, resource) `,
+		"permit": `@id("x") permit(principal, action == Exeq::Action::%q, resource) `,
+	}
+	for _, c := range []struct{ effect, action, cond, want, words string }{
+		{"forbid", "connect", `when { context.tier > 40 && context.tier < 10 }`, refused, "context.tier > 40 never holds"},
+		{"forbid", "connect", `when { context.tier > 20 && context.tier < 30 }`, refused, "contradict one another"},
+		{"forbid", "connect", `when { context.tier >= 20 && context.tier < 30 }`, fine, ""},
+		{"forbid", "connect", `when { context.tier < 20 }`, fine, ""},
+		{"forbid", "connect", `when { context.risk > 60 } unless { 50 < context.risk }`, refused, "contradict one another"},
+		{"forbid", "connect", `when { context.risk > 60 } unless { context.risk > 90 }`, fine, ""},
+		{"forbid", "connect", `when { context.risk > 100 }`, refused, "context.risk is 0 to 100"},
+		{"forbid", "connect", `when { 100 < context.risk }`, refused, "context.risk is 0 to 100"},
+		{"forbid", "connect", `when { context.risk >= 100 }`, fine, ""},
+		{"permit", "connect", `when { context.risk > 100 }`, warned, "context.risk is 0 to 100"},
+		{"permit", "connect", `unless { context.risk > 100 }`, refused, "context.risk is 0 to 100"},
+		{"permit", "connect", `when { !(context.risk > 100) }`, refused, "context.risk is 0 to 100"},
+		{"permit", "connect", `when { context.risk < 20 && context.risk > 30 }`, warned, "contradict"},
+		{"forbid", "connect", `unless { context.tier >= 10 }`, refused, "contradict one another"},
+		{"permit", "connect", `when { context.tier >= 10 }`, fine, ""},
+		{"forbid", "connect", `when { context.tier == 25 }`, refused, "20 (rootless), 30 (kernel-lite)"},
+		{"forbid", "connect", `when { [10, 25].contains(context.tier) }`, refused, "one of 10"},
+		{"forbid", "connect", `when { [10, 20].contains(context.tier) }`, fine, ""},
+		{"permit", "connect", `when { context.tier != 15 }`, refused, "one of 10"},
+		{"forbid", "connect", `when { resource.port == 443 && resource.port == 80 }`, refused, "contradict one another"},
+		{"forbid", "connect", `when { resource.port == 443 || resource.port == 80 }`, fine, ""},
+		{"forbid", "connect", `when { resource.port != 443 && resource.port != 80 }`, fine, ""},
+		{"forbid", "connect", `when { (resource.port == 443 || resource.port == 80) && resource.port > 1024 }`, refused, "contradict one another"},
+		{"forbid", "connect", `when { resource.port > 65535 }`, refused, "1 to 65535"},
+		{"forbid", "connect", `when { context.session.execs < 0 }`, refused, "never negative"},
+		{"forbid", "connect", `when { if context.risk > 50 then context.risk < 40 else false }`, refused, "contradict"},
+		{"forbid", "connect", `when { resource has ip && !(resource has ip) }`, refused, "contradict"},
+		{"forbid", "connect", `when { resource has ip && resource.ip.isLoopback() }`, fine, ""},
+
+		{"forbid", "connect", `when { resource.host == "Evil.com" }`, refused, `write "evil.com"`},
+		{"forbid", "connect", `when { resource.host == "evil.com" }`, fine, ""},
+		{"forbid", "connect", `when { resource.port == 22 || resource.host == "evil.com:443" }`, refused, "the port is resource.port"},
+		{"forbid", "connect", `when { resource.host like "*.EVIL.com" }`, refused, `write "*.evil.com"`},
+		{"forbid", "connect", `when { resource.host like "*.evil.com" }`, fine, ""},
+		{"forbid", "connect", `when { resource.host like "fd00:*" }`, fine, ""},
+		{"forbid", "connect", `when { resource.host like "https://*" }`, refused, "without scheme"},
+		{"forbid", "connect", `when { resource.host == "evil.com" && resource.host like "*.org" }`, refused, "contradict"},
+		{"forbid", "connect", `when { ["evil.com", "Evil.org"].contains(resource.host) }`, refused, `write "evil.org"`},
+		{"permit", "connect", `when { resource.host == "Good.com" }`, warned, `write "good.com"`},
+		{"permit", "connect", `when { resource.host != "Evil.com" }`, refused, `write "evil.com"`},
+
+		{"forbid", "exec", `when { resource.sha256 == "ABC" }`, refused, "64 lower-case"},
+		{"forbid", "exec", `when { resource.sha256 == "` + strings.Repeat("A", 64) + `" }`, refused, "64 lower-case"},
+		{"forbid", "exec", `when { resource.sha256 == "` + strings.Repeat("a", 64) + `" }`, fine, ""},
+		{"forbid", "exec", `when { resource.name == "/usr/bin/curl" }`, refused, `write "curl"`},
+		{"forbid", "exec", `when { resource.name == "curl" }`, fine, ""},
+		{"forbid", "exec", `when { resource.name like "*/curl" }`, refused, `write "curl"`},
+		{"forbid", "call_tool", `when { resource.name == "issues/create" }`, fine, ""},
+		{"forbid", "call_tool", `when { resource.server == "git/push" }`, refused, "has no slash"},
+
+		{"forbid", "read", `when { resource in Exeq::Path::"/home/*/.ssh" }`, refused, `write resource in Exeq::Home::".ssh"`},
+		{"forbid", "read", `when { resource in Exeq::Path::"/srv/app/**" }`, refused, `resource in Exeq::Path::"/srv/app"`},
+		{"forbid", "read", `when { resource in Exeq::Workspace::"*.pem" }`, refused, `resource in Exeq::Workspace::"."`},
+		{"forbid", "read", `when { resource in Exeq::Workspace::"app/[id]" }`, fine, ""},
+		{"permit", "read", `when { resource in Exeq::Path::"/srv/*" }`, warned, `resource in Exeq::Path::"/srv"`},
+		{"permit", "read", `when { resource in Exeq::Path::"/srv" } unless { resource in Exeq::Path::"/srv/*.key" }`, refused, `resource in Exeq::Path::"/srv"`},
+		{"forbid", "call_tool", `when { resource == Exeq::Tool::"git/*" }`, refused, `Exeq::ToolServer::"git"`},
+
+		{"forbid", "connect", `when { context.session.labels.contains("pi") }`, refused, "the labels are fin, pii"},
+		{"forbid", "connect", `when { context.session.labels.contains("pii") }`, fine, ""},
+		{"forbid", "connect", `when { context.session.labels.containsAny(["fin", "pi"]) }`, refused, `sets the label "pi"`},
+		{"permit", "connect", `unless { context.session.labels.contains("pi") }`, refused, `sets the label "pi"`},
+		{"permit", "connect", `when { context.session.labels.contains("pi") }`, warned, `sets the label "pi"`},
+	} {
+		text := "@id(\"l\") @label(\"fin,pii\") permit(principal, action == Exeq::Action::\"read\", resource in Exeq::Path::\"/l\");\n" +
+			fmt.Sprintf(head[c.effect], c.action) + c.cond + ";"
+		problems := Check(cedarSource(text))
+		_, err := Load(cedarSource(text))
+		if (err != nil) != (c.want == refused) || (len(problems) > 0) != (c.want != fine) {
+			t.Errorf("%s %s: Load %v, Check %v; want %s", c.effect, c.cond, err, problems, c.want)
+		}
+		if c.words != "" && !slices.ContainsFunc(problems, func(p Problem) bool {
+			return strings.Contains(p.String(), c.words) && p.Line == 2 && p.Fix != "" && p.Policy == "x"
+		}) {
+			t.Errorf("%s %s: problems %v, want %q at line 2", c.effect, c.cond, problems, c.words)
+		}
+	}
+}
+
+func TestCheckWide(t *testing.T) {
+	for text, warned := range map[string]bool{
+		`@id("x") permit(principal, action, resource);`:                             true,
+		`@id("x") permit(principal, action, resource) when { true };`:               true,
+		`@id("x") permit(principal, action, resource) when { context.tier == 40 };`: false,
+		`@id("x") permit(principal, action, resource in Exeq::Path::"/");`:          false,
+		`@id("x") permit(principal == Exeq::Agent::"a", action, resource);`:         false,
+		`@id("x") forbid(principal, action, resource);`:                             false,
+	} {
+		src := cedarSource(text)
+		src.Files[EntitiesFile] = `[{"uid":{"type":"Exeq::Agent","id":"a"},"parents":[]}]`
+		problems := Check(src)
+		if found := slices.ContainsFunc(problems, func(p Problem) bool { return p.Warning && strings.Contains(p.Message, "everything to everyone") }); found != warned {
+			t.Errorf("%s: problems %v, want a warning: %v", text, problems, warned)
+		}
+	}
+	for name, warned := range map[string]bool{
+		"*": true, "LD_PRELOAD": true, "LD_*": true, "LD_LIBRARY_PATH": true, "L*": true, "SSH_AUTH_SOCK": true, "SSH_*": true, "AWS_*": true,
+		"GITHUB_TOKEN": true, "MY_SECRET": true, "STRIPE_API_KEY": true, "BUS_SOCK": true,
+		"PATH": false, "LC_*": false, "LDFLAGS": false, "TOKENIZER": false, "GIT_AUTHOR_*": false, "KEYBOARD": false,
+	} {
+		src := cedarSource(`@id("x") permit(principal, action == Exeq::Action::"read", resource);`)
+		src.Files[SettingsFile] = fmt.Sprintf(`{"environment":[%q]}`, name)
+		problems := Check(src)
+		if _, err := Load(src); err != nil || (len(problems) == 1 && problems[0].Warning && problems[0].File == SettingsFile) != warned {
+			t.Errorf("environment %s: %v, problems %v, want a warning: %v", name, err, problems, warned)
+		}
+	}
+	if problems := Check(Starter()); len(problems) > 0 {
+		t.Errorf("the starter set: %v", problems)
+	}
+}
+
+// What lies beside a set and looks like a part of it is said, and where it can
+// hardly be anything else the set is refused: it may be a forbid.
+func TestCheckUnread(t *testing.T) {
+	for name, want := range map[string]string{
+		"extra.CEDAR": "refused", "Settings.json": "refused", "ENTITIES.JSON": "refused", "conf.d/a.cedar": "refused", "conf.d/deep/a.Cedar": "refused",
+		"c.cedar.bak": "warned", "c.cedar~": "warned", "#c.cedar#": "warned", ".c.cedar.swp": "warned", "c.cedar.orig": "warned",
+		"setings.json": "warned", "tests.JSON": "warned",
+		"tests.json": "", "a.cases.json": "", "README.md": "", "schema.cedarschema": "", ".git/a.cedar": "", "docs/a.md": "", "x.cedar": "",
+	} {
+		dir := t.TempDir()
+		for n, text := range map[string]string{
+			"ok.cedar": `@id("ok") permit(principal, action == Exeq::Action::"read", resource);`,
+			name:       `@id("no") forbid(principal, action == Exeq::Action::"read", resource);`,
+		} {
+			p := filepath.Join(dir, n)
+			if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		problems, err := CheckDir(dir)
+		if err != nil || (len(problems) == 1 && problems[0].File == name && strings.Contains(problems[0].String(), "is not read") && problems[0].Fix != "") != (want != "") {
+			t.Errorf("%s: problems %v, %v; want %q", name, problems, err, want)
+		}
+		if _, err := LoadDir(dir); (err != nil) != (want == "refused") {
+			t.Errorf("%s: LoadDir gives %v, want %q", name, err, want)
+		}
+		if _, err := LoadDir(filepath.Join(dir, "ok.cedar")); err != nil {
+			t.Errorf("%s: the single file does not load: %v", name, err)
+		}
+	}
+	// Through a link as well, and a directory that is too large to tell.
+	dir, other := t.TempDir(), t.TempDir()
+	if err := os.Symlink(other, filepath.Join(dir, "more")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ok.cedar"), []byte(`@id("ok") permit(principal, action == Exeq::Action::"read", resource);`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadDir(dir); err != nil {
+		t.Errorf("a link to an empty directory: %v", err)
+	}
+	for i := range maxUnread {
+		if err := os.WriteFile(filepath.Join(other, fmt.Sprint(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := LoadDir(dir); err == nil || !strings.Contains(err.Error(), "cannot tell") {
+		t.Errorf("a directory too large to look through: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(other, "0.cedar"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadDir(dir); err == nil || !strings.Contains(err.Error(), filepath.Join("more", "0.cedar")) {
+		t.Errorf("a policy behind a link: %v", err)
+	}
+}
+
 // One mistake does not hide the next, and the order is by place.
 func TestCheckFindsAll(t *testing.T) {
 	src := &Source{Version: 1, Files: map[string]string{
@@ -143,7 +333,9 @@ func TestCheckFindsAll(t *testing.T) {
 	}}
 	var places []string
 	for _, p := range Check(src) {
-		places = append(places, fmt.Sprintf("%s:%d", p.File, p.Line))
+		if !p.Warning {
+			places = append(places, fmt.Sprintf("%s:%d", p.File, p.Line))
+		}
 	}
 	want := []string{"a.cedar:1", "a.cedar:1", "b.cedar:1", "b.cedar:2", "b.cedar:3", "entities.json:0", "settings.json:0"}
 	if !slices.Equal(places, want) {

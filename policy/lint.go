@@ -36,7 +36,7 @@ func lintText(file, text string) (problems []Problem) {
 }
 
 // lint finds what validates and yet cannot mean what it seems to say.
-func (r *rule) lint(d *directory) (problems []Problem) {
+func (r *rule) lint(d *directory, labels map[string]bool) (problems []Problem) {
 	add := func(message, fix string) { problems = append(problems, r.problem(message, fix)) }
 	for _, u := range r.literals() {
 		if message, fix := lintLiteral(u, d); message != "" {
@@ -63,16 +63,27 @@ func (r *rule) lint(d *directory) (problems []Problem) {
 			}
 		}
 	}
+	problems = append(problems, r.lintValues(labels)...)
 	if len(problems) == 0 && r.neverTrue() {
 		add("the policy can never be satisfied", "compare the condition with the scope: their types or literals exclude one another")
+	}
+	if len(problems) == 0 {
+		problems = r.lintContradiction()
+	}
+	if r.wide() {
+		p := r.problem("this permits everything to everyone", "name the principal, the actions or the resource, or add a condition")
+		p.Warning = true
+		problems = append(problems, p)
 	}
 	return problems
 }
 
 // locate finds an entity literal in the text of the rule; the parser keeps no
 // positions below a policy.
-func (r *rule) locate(u types.EntityUID) (line, column int) {
-	at := strings.Index(r.text, u.String())
+func (r *rule) locate(u types.EntityUID) (line, column int) { return r.locateText(u.String()) }
+
+func (r *rule) locateText(what string) (line, column int) {
+	at := strings.Index(r.text, what)
 	if at < 0 {
 		return r.line, r.column
 	}
@@ -81,6 +92,17 @@ func (r *rule) locate(u types.EntityUID) (line, column int) {
 		return r.line + n, utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
 	}
 	return r.line, r.column + utf8.RuneCountInString(before)
+}
+
+// wide finds a permit that narrows nothing.
+func (r *rule) wide() bool {
+	_, who := r.policy.Principal.(ast.ScopeTypeAll)
+	_, what := r.policy.Action.(ast.ScopeTypeAll)
+	_, where := r.policy.Resource.(ast.ScopeTypeAll)
+	return r.permit && who && what && where && !slices.ContainsFunc(r.conjuncts, func(c conjunct) bool {
+		v := judge{}.eval(c.node)
+		return c.negate && v != isFalse || !c.negate && v != isTrue
+	})
 }
 
 // lintLiteral checks the spelling of one entity literal.

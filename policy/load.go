@@ -23,7 +23,7 @@ func build(src *Source) (*Set, []Problem) {
 	s := &Set{source: src, settings: &Settings{floor: exeq.TierNested}, directory: &directory{}}
 	digest, err := src.Digest()
 	if err != nil {
-		return nil, []Problem{{File: "policy set", Message: err.Error()}}
+		return nil, []Problem{{Message: err.Error()}}
 	}
 	s.digest = digest
 	var problems []Problem
@@ -31,6 +31,7 @@ func build(src *Source) (*Set, []Problem) {
 		if s.settings, err = decodeSettings(text); err != nil {
 			problems = append(problems, Problem{File: SettingsFile, Message: err.Error(), Fix: "see docs/policy.md for its members"})
 		}
+		problems = append(problems, s.settings.lint()...)
 	}
 	if text, ok := src.Files[EntitiesFile]; ok {
 		if s.directory, err = decodeEntities(text); err != nil {
@@ -46,10 +47,10 @@ func build(src *Source) (*Set, []Problem) {
 		}
 	}
 	if len(s.rules) == 0 && len(problems) == 0 {
-		problems = append(problems, Problem{File: "policy set", Message: "there is no policy in it", Fix: "an empty set permits nothing: write a permit in a .cedar file"})
+		problems = append(problems, Problem{Message: "there is no policy in it", Fix: "an empty set permits nothing: write a permit in a .cedar file"})
 	}
 	if len(s.rules) > exeq.MaxPolicies {
-		return nil, append(problems, Problem{File: "policy set", Message: fmt.Sprintf("more than %d policies", exeq.MaxPolicies)})
+		return nil, append(problems, Problem{Message: fmt.Sprintf("more than %d policies", exeq.MaxPolicies)})
 	}
 	problems = append(problems, s.checkRules()...)
 	slices.SortFunc(s.rules, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
@@ -66,12 +67,18 @@ func (s *Set) checkRules() (problems []Problem) {
 		}
 		seen[r.id] = r
 	}
+	labels := map[string]bool{}
+	for _, r := range s.rules {
+		for _, l := range r.labels {
+			labels[l] = true
+		}
+	}
 	found := make([][]Problem, len(s.rules))
 	parallel(len(s.rules), func(i int) {
 		r := s.rules[i]
 		r.actions = scopeActions(r.policy.Action)
 		if found[i] = r.validate(); len(found[i]) == 0 {
-			found[i] = r.lint(s.directory)
+			found[i] = r.lint(s.directory, labels)
 		}
 	})
 	return append(problems, slices.Concat(found...)...)

@@ -10,9 +10,11 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,10 +38,11 @@ type Set struct {
 var _ exeq.Decider = (*Set)(nil)
 
 // Load validates a source and makes a set of it. The error is a [*CheckError]
-// that lists every problem; a set with any problem never becomes active.
+// that lists every problem; a set with a problem that is no warning never
+// becomes active.
 func Load(src *Source) (*Set, error) {
 	s, problems := build(src)
-	if len(problems) > 0 {
+	if slices.ContainsFunc(problems, Problem.refuses) {
 		return nil, &CheckError{problems}
 	}
 	s.index, s.named = buildIndex(s.rules), namedPlaces(s.rules)
@@ -59,7 +62,7 @@ func LoadDir(path string) (*Set, error) {
 }
 
 // Check lists every problem of a source, sorted by file and line. Load
-// succeeds if there is none.
+// succeeds if there is none but warnings.
 func Check(src *Source) []Problem {
 	_, problems := build(src)
 	return problems
@@ -125,26 +128,35 @@ func validRequest(r *exeq.Request, in *exeq.Inputs) error {
 
 // Problem is one reason why a source is not a policy set.
 type Problem struct {
-	File    string `json:"file"`
+	File    string `json:"file"`             // empty: the set as a whole
 	Line    int    `json:"line,omitempty"`   // from 1; 0: the whole file
 	Column  int    `json:"column,omitempty"` // from 1
 	Policy  string `json:"policy,omitempty"` // its @id, where it has one
 	Message string `json:"message"`
 	// Fix says what to write instead.
 	Fix string `json:"fix,omitempty"`
+	// Warning: the set loads nevertheless, since what is wrong with it permits
+	// no more than its author meant, or since the author may mean it.
+	Warning bool `json:"warning,omitempty"`
 }
+
+func (p Problem) refuses() bool { return !p.Warning }
 
 // String gives "file:line:column: message (policy ID); fix".
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(p.File)
+	b.WriteString(cmp.Or(p.File, "the set"))
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d", p.Line)
 		if p.Column > 0 {
 			fmt.Fprintf(&b, ":%d", p.Column)
 		}
 	}
-	b.WriteString(": " + p.Message)
+	b.WriteString(": ")
+	if p.Warning {
+		b.WriteString("warning: ")
+	}
+	b.WriteString(p.Message)
 	if p.Policy != "" {
 		fmt.Fprintf(&b, " (policy %s)", p.Policy)
 	}

@@ -237,7 +237,8 @@ func TestExplain(t *testing.T) {
 @id("other") permit(principal, action == Exeq::Action::"read", resource);
 @id("no-exfil") forbid(principal, action == Exeq::Action::"connect", resource)
   when { context.session.labels.contains("pii") };
-@id("ask") @resolve("step_up:owner") forbid(principal, action == Exeq::Action::"connect", resource == Exeq::Endpoint::"a.org:443");`))
+@id("ask") @resolve("step_up:owner") forbid(principal, action == Exeq::Action::"connect", resource == Exeq::Endpoint::"a.org:443");
+`+labels))
 	in := testInputs()
 	e, err := s.Explain(context.Background(), testRequest(exeq.ActionConnect, "a.org:443"), in)
 	if err != nil {

@@ -64,3 +64,58 @@ func decodeSettings(text string) (*Settings, error) {
 	}
 	return s, nil
 }
+
+// hazards are names of variables, a trailing '*' for any ending, whose passing
+// into an execution undoes what the policies say.
+var hazards = []struct{ name, why string }{
+	{"LD_*", "who sets it before the run has other code loaded into each program that a policy permits"},
+	{"DYLD_*", "who sets it before the run has other code loaded into each program that a policy permits"},
+	{"SSH_AUTH_SOCK", "it leads to an agent that signs with the user's keys"},
+	{"SSH_AGENT_PID", "it leads to an agent that signs with the user's keys"},
+	{"GPG_AGENT_INFO", "it leads to an agent that signs with the user's keys"},
+	{"AWS_SECRET_ACCESS_KEY", secretWhy}, {"AWS_SESSION_TOKEN", secretWhy}, {"GITHUB_TOKEN", secretWhy}, {"GH_TOKEN", secretWhy},
+	{"NPM_TOKEN", secretWhy}, {"ANTHROPIC_API_KEY", secretWhy}, {"OPENAI_API_KEY", secretWhy}, {"PGPASSWORD", secretWhy},
+}
+
+const secretWhy = "every program of the run can read the secret, and no policy keeps it from what it permits"
+
+// hazard says why a name of the environment list is dangerous; "" where it is not.
+func hazard(name string) string {
+	prefix, wild := strings.CutSuffix(name, "*")
+	if prefix == "" {
+		return "every variable passes, secrets and what changes how programs are loaded among them"
+	}
+	for _, h := range hazards {
+		stem, open := strings.CutSuffix(h.name, "*")
+		if name == h.name || open && strings.HasPrefix(prefix, stem) || wild && strings.HasPrefix(stem, prefix) {
+			if wild && !open {
+				return "it covers " + h.name + ": " + h.why
+			}
+			return h.why
+		}
+	}
+	upper := strings.ToUpper(prefix)
+	for _, end := range []string{"_TOKEN", "_SECRET", "_KEY", "_PASSWORD", "_PASSWD", "_CREDENTIALS"} {
+		if strings.HasSuffix(upper, end) {
+			return secretWhy
+		}
+	}
+	if strings.HasSuffix(upper, "_SOCK") {
+		return "it leads to a service outside of the run that acts for the user"
+	}
+	return ""
+}
+
+// lint warns of names that open more than they seem to.
+func (s *Settings) lint() (problems []Problem) {
+	if s == nil {
+		return nil
+	}
+	for _, n := range s.Environment {
+		if why := hazard(n); why != "" {
+			problems = append(problems, Problem{File: SettingsFile, Warning: true, Message: fmt.Sprintf("environment %q: %s", n, why),
+				Fix: "leave it out and list the names that the programs need"})
+		}
+	}
+	return problems
+}

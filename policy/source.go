@@ -34,37 +34,54 @@ type Source struct {
 }
 
 // ReadDir reads a directory (its *.cedar, entities.json and settings.json) or
-// a single .cedar file. Subdirectories and other files are not part of a set.
+// a single .cedar file. Subdirectories and other files are not part of a set;
+// where one of them would be taken for a part of it, that is a [*CheckError].
 func ReadDir(path string) (*Source, error) {
+	src, problems, err := readDir(path)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(problems, Problem.refuses) {
+		return nil, &CheckError{problems}
+	}
+	return src, nil
+}
+
+// readDir reads a set and lists what is passed over beside it.
+func readDir(path string) (*Source, []Problem, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
+		return nil, nil, fmt.Errorf("policy: %w", err)
 	}
 	src := &Source{Version: 1, Files: map[string]string{}}
 	if !info.IsDir() {
 		if !strings.HasSuffix(path, cedarSuffix) {
-			return nil, fmt.Errorf("policy: %s is neither a directory nor a .cedar file", path)
+			return nil, nil, fmt.Errorf("policy: %s is neither a directory nor a .cedar file", path)
 		}
-		return src, src.read(path, info)
+		return src, nil, src.read(path, info)
 	}
+	var problems []Problem
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return nil, fmt.Errorf("policy: %w", err)
+		return nil, nil, fmt.Errorf("policy: %w", err)
 	}
 	for _, e := range entries {
 		if !partOfSet(e.Name()) {
+			if p, ok := unread(path, e); ok {
+				problems = append(problems, p)
+			}
 			continue
 		}
 		p := filepath.Join(path, e.Name())
 		info, err := os.Stat(p)
 		if err != nil {
-			return nil, fmt.Errorf("policy: %w", err)
+			return nil, nil, fmt.Errorf("policy: %w", err)
 		}
 		if err := src.read(p, info); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return src, nil
+	return src, problems, nil
 }
 
 func partOfSet(name string) bool {

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -117,6 +118,7 @@ func Write(dir string, n int) error {
 		fmt.Fprintf(&rules, "%s contains %q if {\n%s}\n\n", which, id(i), body)
 		fmt.Fprintf(&answer, "%s if {\n%s}\n\n", boolean, body)
 	}
+	cedar.WriteString(cedarLabels(n))
 	entities, err := json.Marshal(directoryOf(n))
 	if err != nil {
 		return err
@@ -147,6 +149,23 @@ func Write(dir string, n int) error {
 		}
 	}
 	return f.Close()
+}
+
+// cedarLabels gives permits that set each label a rule asks for, without which
+// the set is refused; no request asks for what they permit.
+func cedarLabels(n int) string {
+	var b strings.Builder
+	var labels []string
+	for i := range n {
+		if kindOf(i) == leaks {
+			labels = append(labels, label(i))
+		}
+	}
+	for part := range slices.Chunk(labels, 1000) {
+		fmt.Fprintf(&b, "@id(\"sets-%s\")\n@label(%q)\npermit (principal == Exeq::Agent::%q, action == Exeq::Action::\"call_tool\", resource in Exeq::ToolServer::\"labels\");\n\n",
+			part[0], strings.Join(part, ","), agent(0, 0, n))
+	}
+	return b.String()
 }
 
 func cedarRule(i, n int) string {

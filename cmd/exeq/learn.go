@@ -95,8 +95,8 @@ func writeLearned(ctx context.Context, c *call, o *runOptions, id, out string) e
 	if err != nil {
 		return err
 	}
-	if problems := policy.Check(src); len(problems) > 0 {
-		return &policy.CheckError{Problems: problems}
+	if _, err := policy.Load(src); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err

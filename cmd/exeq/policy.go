@@ -55,16 +55,18 @@ func policyCheck(_ context.Context, c *call) int {
 	}
 	problems := []policy.Problem{}
 	for _, path := range paths {
-		src, err := policy.ReadDir(path)
+		found, err := policy.CheckDir(path)
 		if err != nil {
 			return c.fail(err)
 		}
-		found := policy.Check(src)
 		if len(found) == 0 && !asJSON {
 			fmt.Fprintf(c.stdout, "%s: no problem found\n", path)
 		}
 		for _, p := range found {
-			if !strings.HasSuffix(path, ".cedar") {
+			switch {
+			case p.File == "": // the set as a whole
+				p.File = path
+			case !strings.HasSuffix(path, ".cedar"):
 				p.File = filepath.Join(path, p.File)
 			}
 			problems = append(problems, p)
@@ -142,7 +144,14 @@ func policyReplay(ctx context.Context, c *call) int {
 		return 0
 	}
 	printChanges(c, changes)
-	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change\n", len(history), len(changes))
+	others := 0
+	for _, h := range history {
+		if h.Decision.PolicySet != set.PolicySet() {
+			others++
+		}
+	}
+	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change from what is on record (%d were made under another set than this)\n",
+		len(history), len(changes), others)
 	return 0
 }
 
@@ -205,6 +214,7 @@ func policyDiff(ctx context.Context, c *call) int {
 		fmt.Fprintln(c.stdout, "~ entities.json")
 	}
 	printChanges(c, d.Decisions)
-	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change\n", len(history), len(d.Decisions))
+	fmt.Fprintf(c.stdout, "%d recorded requests decided by both sets, %d would change from the old set to the new (what is on record is not compared: see replay)\n",
+		len(history), len(d.Decisions))
 	return 0
 }

@@ -54,14 +54,18 @@ var teams = map[string][]string{"Agent dev": {"eng", "all"}, "Agent ops": {"all"
 func (g *generator) set(t *testing.T) ([]rule, *policy.Set) {
 	t.Helper()
 	g.actions = [][]string{{"read", "write"}, {"run", "exec"}, {"run"}, {"connect", "call_tool"}}[g.IntN(4)]
-	var rules []rule
+	// A rule may ask only for labels that some permit sets.
+	base := rule{id: "labels", permit: true, labels: []string{"fin", "pii"}, text: "@id(\"labels\")\n@label(\"fin,pii\")\n" +
+		"permit (principal == Exeq::Agent::\"ops\", action == Exeq::Action::\"call_tool\", resource == Exeq::Tool::\"labels/set\");\n"}
+	rules := []rule{base}
 	var text strings.Builder
+	text.WriteString(base.text)
 	source := func(s string) *policy.Source {
 		return &policy.Source{Version: 1, Files: map[string]string{"g.cedar": s, policy.EntitiesFile: directory}}
 	}
-	for len(rules) < 8 {
-		r := g.rule(len(rules))
-		if _, err := policy.Load(source(r.text)); err != nil {
+	for len(rules) < 9 {
+		r := g.rule(len(rules) - 1)
+		if _, err := policy.Load(source(base.text + r.text)); err != nil {
 			continue
 		}
 		rules = append(rules, r)
