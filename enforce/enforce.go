@@ -27,6 +27,8 @@ type Options struct {
 	// Workspace decides whose uid the execution has when Exeq runs as root:
 	// the owner of this directory. Empty: the current directory.
 	Workspace string
+	// Umask is the command's; nil is that of this process.
+	Umask *int
 	// Messages gets one line for each distinct denial (Ruling.Message) and
 	// nothing else; nil means standard error.
 	Messages io.Writer

@@ -349,6 +349,7 @@ func (s *launching) commandList(canary spawn.Ref, prog []unix.SockFilter, env []
 	empty := v(l.Arena.Strs(nil))
 	ruleset := s.receive(l)
 	s.was.lower(l)
+	s.umask(l)
 	l.Do("chdir "+s.launch.Dir, unix.SYS_CHDIR, m.str(s.launch.Dir))
 	s.limits(l)
 	if !s.plan.root.exec {

@@ -288,6 +288,7 @@ func (s *launching) nestedCommand(r *running, canary spawn.Ref, prog []unix.Sock
 	l.Do("chdir "+s.launch.Dir, unix.SYS_CHDIR, m.str(s.launch.Dir))
 	s.limits(l)
 	s.was.lower(l)
+	s.umask(l)
 	mark := unix.Rlimit{Cur: r.mark, Max: r.mark}
 	l.Do("setrlimit mark", unix.SYS_PRLIMIT64, v(0), v(filter.Mark), v(l.Arena.Struct(unsafe.Pointer(&mark), unsafe.Sizeof(mark))), v(0))
 	init := l.Result(l.Do("getppid", unix.SYS_GETPPID))

@@ -92,6 +92,13 @@ func (was schedAttr) lower(l *spawn.List) {
 	l.Do("sched_setattr", unix.SYS_SCHED_SETATTR, v(0), v(l.Arena.Struct(unsafe.Pointer(&was), unsafe.Sizeof(was))), v(0)).Flags = spawn.Ignore
 }
 
+// umask gives the command its caller's, where the supervisor has another.
+func (s *launching) umask(l *spawn.List) {
+	if s.opt.Umask != nil {
+		l.Do("umask", unix.SYS_UMASK, v(*s.opt.Umask))
+	}
+}
+
 // apart puts the agent, once init is forked, in a session of its own: where the
 // scheduler divides between sessions first (autogroup), the execution's
 // processes then cannot crowd out who holds their lease.

@@ -16,6 +16,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 // command is one subcommand. Its run returns the exit status.
@@ -57,6 +59,10 @@ func commands() []command {
 		{"drain", "", "", unbounded, drain}, // left behind by run; not for people
 	}
 }
+
+// umask is the caller's: what runs is to have it. What exeq writes needs bits
+// that it may take away.
+var umask = osfile.PrivateUmask()
 
 func main() {
 	os.Exit(dispatch(context.Background(), os.Args[1:], os.Stdout, os.Stderr))

@@ -216,7 +216,7 @@ func (o *runOptions) prepare(c *call) (*enforce.Enforcer, error) {
 			return nil, fmt.Errorf("%w: tier %s needs exeq-node, which this machine does not run; see exeq doctor", exeq.ErrEnforce, t)
 		}
 	}
-	return enforce.Prepare(enforce.Options{Tier: t, Messages: c.stderr})
+	return enforce.Prepare(enforce.Options{Tier: t, Umask: &umask, Messages: c.stderr})
 }
 
 // tell says where the proof is, when somebody looks or it is the first time.
