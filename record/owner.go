@@ -133,6 +133,7 @@ type Recovery struct {
 	Outbox  int      // leaves that were promised and not yet in the log
 	Drained int      // of these, put into the log now
 	Lost    []string // executions sealed as lost: their owner is dead
+	Overdue bool     // the oldest waited longer than a drainer that lives lets it
 }
 
 // Findings says it in words, one line each; empty when nothing was found.
@@ -141,7 +142,8 @@ func (r *Recovery) Findings() []string {
 	for _, id := range r.Lost {
 		out = append(out, fmt.Sprintf("execution %s was lost: its supervisor died before the end; sealed as lost", id))
 	}
-	if r.Drained > 0 {
+	// Younger leaves are only some that a drainer had not come to yet.
+	if r.Drained > 0 && (r.Overdue || len(r.Lost) > 0) {
 		out = append(out, fmt.Sprintf("%d leaves of an earlier run had not reached the log; they are in it now", r.Drained))
 	}
 	return out
@@ -204,7 +206,7 @@ func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
 		if err := s.Drain(ctx); err != nil {
 			return r, err
 		}
-		r.Drained = s.found.waiting
+		r.Drained, r.Overdue = s.found.waiting, s.found.lag > exeq.MaxMergeDelay
 	}
 	return r, nil
 }
