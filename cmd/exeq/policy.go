@@ -53,7 +53,7 @@ func policyCheck(_ context.Context, c *call) int {
 	if paths == nil {
 		return status
 	}
-	problems := []policy.Problem{}
+	problems, refused := []policy.Problem{}, false
 	for _, path := range paths {
 		found, err := policy.CheckDir(path)
 		if err != nil {
@@ -70,6 +70,7 @@ func policyCheck(_ context.Context, c *call) int {
 				p.File = filepath.Join(path, p.File)
 			}
 			problems = append(problems, p)
+			refused = refused || !p.Warning
 		}
 	}
 	if asJSON {
@@ -79,7 +80,7 @@ func policyCheck(_ context.Context, c *call) int {
 			fmt.Fprintln(c.stdout, p)
 		}
 	}
-	if len(problems) > 0 {
+	if refused {
 		return exitFailed
 	}
 	return 0
