@@ -168,17 +168,43 @@ func (r *Rights) Reaches(host string, port int) bool {
 
 // Fix returns the rights without the right to write path or anything below it.
 func (r *Rights) Fix(path string) *Rights {
+	return r.Without(path, Access{Write: true}, Access{Write: true})
+}
+
+// Without returns the rights less the reads and writes that at has of path
+// itself and under of everything below it. Where nothing of that was there it
+// is the same rights.
+func (r *Rights) Without(path string, at, under Access) *Rights {
+	less := func(a, lose Access) Access {
+		a.Read, a.Write = a.Read && !lose.Read, a.Write && !lose.Write
+		if !a.Read {
+			a.Labels = nil
+		}
+		return a
+	}
+	has := func(a, lose Access) bool { return a.Read && lose.Read || a.Write && lose.Write }
+	below := strings.TrimSuffix(path, "/") + "/"
 	out := *r
 	out.Cells = slices.Clone(r.Cells)
-	at, under := r.Lookup(path), r.Lookup(path+"/\x00")
 	i, found := slices.BinarySearchFunc(out.Cells, path, func(c Cell, s string) int { return strings.Compare(c.Path, s) })
+	changed := false
 	if !found {
-		out.Cells = slices.Insert(out.Cells, i, Cell{path, at, under})
+		c := Cell{path, r.Lookup(path), r.Lookup(below + "\x00")}
+		changed = has(c.At, at) || has(c.Under, under)
+		out.Cells = slices.Insert(out.Cells, i, c)
 	}
 	for j, c := range out.Cells {
-		if c.Path == path || strings.HasPrefix(c.Path, path+"/") {
-			out.Cells[j].At.Write, out.Cells[j].Under.Write = false, false
+		switch {
+		case c.Path == path:
+			changed = changed || has(c.At, at) || has(c.Under, under)
+			out.Cells[j].At, out.Cells[j].Under = less(c.At, at), less(c.Under, under)
+		case strings.HasPrefix(c.Path, below):
+			changed = changed || has(c.At, under) || has(c.Under, under)
+			out.Cells[j].At, out.Cells[j].Under = less(c.At, under), less(c.Under, under)
 		}
+	}
+	if !changed {
+		return r
 	}
 	return &out
 }

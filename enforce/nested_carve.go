@@ -53,7 +53,10 @@ type carveCell struct {
 	cell   exeq.Cell
 	exists bool
 	dir    bool
-	want   exeq.Access // what holds for the file, or below the directory
+	// link: a symbolic link that must stay. Nothing is granted by it, and it
+	// is kept by what its directory does not have.
+	link bool
+	want exeq.Access // what holds for the file, or below the directory
 }
 
 // carve computes what Landlock is to grant.
@@ -66,13 +69,17 @@ func (s *launching) carve(r *exeq.Rights) (*grant, error) {
 		}
 		x := carveCell{path: raw, cell: cell}
 		x.dir, err = kindOf(raw)
-		x.exists = err == nil
+		x.link = errors.Is(err, unix.ELOOP) && !cell.At.Write && isLink(raw)
+		x.exists = err == nil || x.link
 		// Reads that set labels are beyond this tier.
 		x.want = plain(cell.At)
 		if x.dir || !x.exists {
 			x.want = plain(cell.Under)
 		}
-		if x.exists && !x.want.Read && !x.want.Write && c.denied(x) {
+		if x.link {
+			x.want = exeq.Access{Read: true}
+		}
+		if x.exists && !x.link && !x.want.Read && !x.want.Write && c.denied(x) {
 			continue
 		}
 		c.cells = append(c.cells, x)
@@ -81,6 +88,9 @@ func (s *launching) carve(r *exeq.Rights) (*grant, error) {
 	c.carveShared()
 	slices.SortFunc(c.cells, func(a, b carveCell) int { return comparePaths(a.path, b.path) })
 	for _, x := range c.cells {
+		if x.link {
+			continue
+		}
 		if !x.exists {
 			c.out[x.path] = exeq.Cell{Path: x.cell.Path, At: plain(x.cell.At), Under: plain(x.cell.Under)}
 			continue

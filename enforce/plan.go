@@ -71,6 +71,7 @@ func newPlan(r *exeq.Rights, pins []string) (*plan, error) {
 	p := &plan{root: regionOf(cells[0].under)}
 	above := []mountOp{{path: "/", dir: true, region: p.root}}
 	readable := []bool{p.root.read}
+	var links []mountOp
 	for _, c := range cells[1:] {
 		for !within(c.path, above[len(above)-1].path) {
 			above, readable = above[:len(above)-1], readable[:len(readable)-1]
@@ -84,6 +85,11 @@ func newPlan(r *exeq.Rights, pins []string) (*plan, error) {
 		}
 		dir, err := kindOf(c.path)
 		switch {
+		case errors.Is(err, unix.ELOOP) && up.write && !c.at.Write && isLink(c.path):
+			// The link itself is a mount, so that nothing takes its place; what
+			// it leads to has a cell of its own.
+			links = append(links, mountOp{path: c.path, region: region{read: true}})
+			continue
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 			if up.write && !(c.at.Write && c.under.Write) {
 				p.unprotected = append(p.unprotected, c.path)
@@ -106,6 +112,7 @@ func newPlan(r *exeq.Rights, pins []string) (*plan, error) {
 		}
 		above, readable = append(above, op), append(readable, upReadable || want.read)
 	}
+	p.ops = append(p.ops, links...)
 	for _, pin := range pins {
 		if !slices.ContainsFunc(p.ops, func(o mountOp) bool { return o.path == pin }) {
 			if dir, err := kindOf(pin); err == nil {
@@ -162,6 +169,17 @@ func kindOf(name string) (dir bool, err error) {
 		return false, unix.ELOOP
 	}
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// isLink tells whether a path is a symbolic link that no other leads to.
+func isLink(name string) bool {
+	fd, err := openPath(name)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
 func openPath(name string) (int, error) {

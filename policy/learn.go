@@ -182,6 +182,42 @@ func (l *learner) guards(action string, granted []types.EntityUID, rules ...stri
 	return slices.Compact(out)
 }
 
+// GuardedUse is one use of a place that the starter set forbids.
+type GuardedUse struct {
+	Policy string // id in the starter set
+	What   string // "read /home/u/.ssh, …"
+}
+
+// Guarded gives, for each place that the starter set forbids and that was read
+// or written in a run of r all the same, one use: what was learned from it
+// would allow it for good.
+func Guarded(observed []exeq.Activity, r *exeq.Request) (out []GuardedUse) {
+	l := &learner{context: &r.Context, touched: map[string]map[string]bool{}}
+	for _, a := range observed {
+		l.touch(a.Action, a.Resource.ID)
+	}
+	for _, g := range []struct {
+		action string
+		verb   string
+		rules  []string
+	}{
+		{exeq.ActionRead, "read", []string{"no-project-secrets", "system-secrets", "no-home-secrets"}},
+		{exeq.ActionWrite, "wrote to", []string{"no-project-secrets", "system-secrets", "no-home-secrets", "no-later-code", "no-home-startup"}},
+	} {
+		for _, rule := range g.rules {
+			for _, u := range starterPlaces([]string{rule}) {
+				for _, t := range l.seen(g.action) {
+					if _, ok := relative(l.absolute(u), t); ok {
+						out = append(out, GuardedUse{rule, g.verb + " " + t})
+						break
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
 // starterPlaces gives the places that rules of the starter set name.
 func starterPlaces(names []string) (out []types.EntityUID) {
 	text := Starter().Files["starter.cedar"]

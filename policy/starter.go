@@ -3,6 +3,7 @@ package policy
 import (
 	"embed"
 	"io/fs"
+	"strings"
 )
 
 //go:embed starter/starter.cedar starter/settings.json
@@ -28,4 +29,30 @@ func Starter() *Source {
 		src.Files[n] = string(b)
 	}
 	return src
+}
+
+// HomeSecrets and HomeStartup are the names in a home directory that the
+// starter set keeps from being read and written, and from being written. They
+// are cut from its text, since parsing it takes longer than a start should.
+func HomeSecrets() []string { return homeNames("no-home-secrets") }
+
+// HomeStartup: see HomeSecrets.
+func HomeStartup() []string { return homeNames("no-home-startup") }
+
+func homeNames(id string) (out []string) {
+	b, err := starterFiles.ReadFile("starter/starter.cedar")
+	if err != nil {
+		panic(err) // the file is part of the program
+	}
+	_, rule, _ := strings.Cut(string(b), "@id(\""+id+"\")")
+	rule, _, _ = strings.Cut(rule, "};")
+	for {
+		var name string
+		var ok bool
+		if _, rule, ok = strings.Cut(rule, "Exeq::Home::\""); !ok {
+			return out
+		}
+		name, rule, _ = strings.Cut(rule, "\"")
+		out = append(out, name)
+	}
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/exeq/exeq"
@@ -70,7 +71,7 @@ func TestStarter(t *testing.T) {
 		exeq.ActionRead: {"/etc/shadow", "/etc/ssh/ssh_host_rsa_key", "/home/u/.ssh/id_ed25519", "/home/u/.aws/credentials", "/home/u/.gnupg/x",
 			"/home/u/.netrc", "/home/u/.config/gh/hosts.yml", "/home/u/.mozilla/firefox/x", "/home/u/app/.env", "/home/u/.npmrc", "/root/x",
 			"/home/u/.cargo/credentials.toml", "/home/other/x", "/var/run/docker.sock", "/run/docker.sock", "/home/u"},
-		exeq.ActionWrite: {"/home/u/app/.git/hooks/pre-commit", "/home/u/app/.git/config", "/home/u/app/.envrc", "/home/u/app/.vscode/tasks.json",
+		exeq.ActionWrite: {"/home/u/app/.git/hooks/pre-commit", "/home/u/app/.git/config", "/home/u/app/.git/commondir", "/home/u/app/.gitconfig", "/home/u/.local/state/exeq/policy/x", "/home/u/app/.envrc", "/home/u/app/.vscode/tasks.json",
 			"/home/u/app/.husky/pre-commit", "/home/u/app/.claude/settings.json", "/home/u/app/.claude/settings.local.json", "/home/u/app/.mcp.json",
 			"/home/u/.bashrc", "/home/u/.profile", "/usr/bin/x", "/etc/passwd", "/proc/sys/kernel/core_pattern", "/home/u/go/bin/x", "/home/u/.cargo/bin/cargo", "/"},
 		exeq.ActionConnect: {"example.com:443", "169.254.169.254:80", "127.0.0.1:8080", "[::1]:80"},
@@ -98,7 +99,7 @@ func TestStarterWideWorkspace(t *testing.T) {
 	s := mustLoad(t, Starter())
 	for _, ws := range []string{"/home/u", "/"} {
 		for action, ids := range map[string][]string{
-			exeq.ActionRead:  {"/home/u/.ssh/id_rsa", "/etc/shadow", "/home/u/.aws/credentials"},
+			exeq.ActionRead:  {"/home/u/.local/state/exeq/keys/issuer", "/home/u/.ssh/id_rsa", "/etc/shadow", "/home/u/.aws/credentials"},
 			exeq.ActionWrite: {"/home/u/.bashrc", "/home/u/.ssh/authorized_keys", "/etc/passwd", "/usr/bin/x", "/home/u/.config/systemd/user/x.service"},
 		} {
 			for _, id := range ids {
@@ -142,4 +143,19 @@ func TestStarterCompiles(t *testing.T) {
 	}
 	b, _ := rights.Canonical()
 	t.Logf("%d cells, %d bytes", len(rights.Cells), len(b))
+}
+
+// What is cut from the text is what the parsed rules name.
+func TestStarterHomeNames(t *testing.T) {
+	for id, got := range map[string][]string{"no-home-secrets": HomeSecrets(), "no-home-startup": HomeStartup()} {
+		var want []string
+		for _, u := range starterPlaces([]string{id}) {
+			want = append(want, string(u.ID))
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if len(got) < 20 || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
+	}
 }

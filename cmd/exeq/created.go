@@ -8,10 +8,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/standalone"
 )
 
 // lookingBack is an enforcer that notes which protected paths did not exist
@@ -20,6 +25,10 @@ import (
 type lookingBack struct {
 	exeq.Enforcer
 	absent []string
+	// workspace is where else is looked; empty: nowhere.
+	workspace string
+	beside    map[string]string // what lay beside, and what identified it
+	rights    *exeq.Rights
 	// live, where set, gets what was launched.
 	live func(*exeq.Launch, exeq.Running)
 }
@@ -42,9 +51,12 @@ func (e *lookingBack) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running,
 }
 
 func (e *lookingBack) look(l *exeq.Launch) {
+	e.rights = l.Rights
+	e.absent = nil
+	e.beside = e.watched()
 	for _, c := range l.Rights.Cells {
 		raw, err := exeq.DecodeBytes(c.Path)
-		if err != nil || c.At.Write || !l.Rights.Lookup(path.Dir(c.Path)).Write {
+		if err != nil || c.At.Write || !l.Rights.Lookup(path.Join(path.Dir(c.Path), "\x00")).Write {
 			continue
 		}
 		if _, err := os.Lstat(raw); errors.Is(err, fs.ErrNotExist) {
@@ -55,9 +67,103 @@ func (e *lookingBack) look(l *exeq.Launch) {
 
 // tell says what of it is there now.
 func (e *lookingBack) tell(w io.Writer) {
+	var made []string
+	say := func(verb, p, why string) {
+		if slices.ContainsFunc(made, func(m string) bool { return p == m || strings.HasPrefix(p, m+"/") }) {
+			return
+		}
+		made = append(made, p)
+		fmt.Fprintf(w, "exeq: the run %s %s, which %s: look at it before they do\n", verb, exeq.EncodeBytes(p), why)
+	}
+	slices.Sort(e.absent)
 	for _, p := range e.absent {
 		if _, err := os.Lstat(p); err == nil {
-			fmt.Fprintf(w, "exeq: the run made %s, which policy protects and other tools may act on: look at it before they do\n", exeq.EncodeBytes(p))
+			say("made", p, "policy protects and other tools may act on")
 		}
 	}
+	if e.rights == nil {
+		return // nothing was launched
+	}
+	now := e.watched()
+	for _, p := range slices.Sorted(maps.Keys(now)) {
+		switch was, there := e.beside[p]; {
+		case !there:
+			say("made", p, "git and other tools may act on")
+		case was != now[p]:
+			say("changed", p, "git and other tools may act on")
+		}
+	}
+}
+
+// watched are the repositories beside the workspace's own, which policy does
+// not name and the run may write to: the embedded ones, in which git starts
+// git, those in directories of the workspace, the workspace itself as a bare
+// one, and a rebase that waits to be continued.
+func (e *lookingBack) watched() map[string]string {
+	out := map[string]string{}
+	if e.workspace == "" || e.rights == nil {
+		return out
+	}
+	git := path.Join(e.workspace, ".git")
+	if e.rights.Lookup(exeq.EncodeBytes(path.Join(git, "config"))).Write || !e.rights.Lookup(exeq.EncodeBytes(path.Join(e.workspace, "\x00"))).Write {
+		return out // policy lets git be configured, or nothing be written
+	}
+	note := func(p string) bool {
+		info, err := os.Lstat(p)
+		if err != nil {
+			return false
+		}
+		if e.rights.Lookup(exeq.EncodeBytes(p)).Write {
+			out[p] = identity(info)
+		}
+		return true
+	}
+	entry := func(p string) {
+		info, err := os.Lstat(p)
+		if err != nil {
+			return
+		}
+		if !info.IsDir() {
+			note(p)
+			return
+		}
+		if e.rights.Lookup(exeq.EncodeBytes(p)).Write {
+			out[p] = "a directory"
+		}
+		for _, name := range []string{"config", "config.worktree", "hooks", "commondir"} {
+			note(path.Join(p, name))
+		}
+	}
+	for _, p := range standalone.Embedded(e.workspace) {
+		entry(p)
+	}
+	entries, _ := os.ReadDir(e.workspace)
+	for _, d := range entries[:min(len(entries), maxBeside)] {
+		if d.IsDir() && d.Name() != ".git" {
+			entry(path.Join(e.workspace, d.Name(), ".git"))
+		}
+	}
+	bare := map[string]bool{}
+	for _, name := range []string{"HEAD", "objects", "refs", "config"} {
+		_, err := os.Lstat(path.Join(e.workspace, name))
+		bare[name] = err == nil
+	}
+	if bare["HEAD"] && bare["objects"] && bare["refs"] {
+		note(path.Join(e.workspace, "config"))
+		out[path.Join(e.workspace, "HEAD")] = "a bare repository"
+	}
+	note(path.Join(git, "rebase-merge", "git-rebase-todo"))
+	return out
+}
+
+// maxBeside bounds the directories of a workspace that are looked into.
+const maxBeside = 2000
+
+// identity changes whenever a file or a directory's entries do.
+func identity(info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Sprint(info.Mode(), info.Size(), info.ModTime())
+	}
+	return fmt.Sprint(st.Ino, st.Mode, st.Size, st.Mtim, st.Ctim)
 }

@@ -106,6 +106,9 @@ func writeLearned(ctx context.Context, c *call, o *runOptions, id, out string) e
 			return err
 		}
 	}
+	for _, g := range policy.Guarded(observed, d.Request) {
+		fmt.Fprintf(c.stderr, "exeq: the run %s; the starter policy (%s) would not let it, and the learned one does: take it out unless it is meant\n", g.What, g.Policy)
+	}
 	fmt.Fprintf(c.stderr, "exeq: %d activities seen; policy in %s: read it, then exeq run --policy %s -- …\n", len(observed), out, out)
 	return nil
 }

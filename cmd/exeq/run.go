@@ -134,11 +134,12 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	}
 	children := newChildren(ctx, inst)
 	o.giveEgress(ctx, c, launch, inst.Log, children.serve)
-	back := &lookingBack{Enforcer: enforcer, live: children.open}
+	back := &lookingBack{Enforcer: enforcer, live: children.open, workspace: at.Workspace}
 	governor, err := inst.Governor(back)
 	if err != nil {
 		return nil, err
 	}
+	governor.Within = inst.Protect(at)
 	out, err := governor.Run(ctx, launch, exeq.Inputs{Tier: enforcer.Tier()}, "")
 	children.wait()
 	back.tell(c.stderr)

@@ -166,7 +166,7 @@ func (in *Installation) Hidden() []string {
 	if p, err := filepath.Abs(in.PolicyPath()); err == nil && !strings.HasPrefix(p, in.Dir+"/") {
 		hidden = append(hidden, p)
 	}
-	return hidden
+	return append(hidden, otherStates()...)
 }
 
 // Scratch is where copies of approved programs are kept.

@@ -51,6 +51,8 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"interface": networkInterface(), "cgroup": "/sys/fs/cgroup/pids",
 		"shmfile": "/dev/shm/" + random("exeq-"), "mq": "/" + random("q"),
 		"shmkey": fmt.Sprint(keyNumber()), "msgkey": fmt.Sprint(keyNumber()), "victimname": random("v")[:12],
+		"gitfile": ws + "/.git", "module": ws + "/module",
+		"linkedenvrc": ws + "/.envrc", "linkedhooks": ws + "/.git/hooks", "linkedenv": ws + "/.env",
 		"dbus": "unix:path=" + out + "/dbus.sock",
 	}
 	for _, d := range []string{ws, ws + "/tools", home, home + "/.ssh", home + "/.aws", home + "/.cache", home + "/.cache/go-build", out} {
@@ -108,6 +110,15 @@ func (s *scene) special(line string) {
 		s.mkdir(ws + "/.git/hooks")
 		s.write(ws+"/.git/hooks/pre-commit", "#!/bin/sh\n", 0o644)
 	}
+	if has("{gitfile}") {
+		s.must("git", "init", "-q", "--separate-git-dir", out+"/main.git", ws)
+	}
+	if has("{linked") {
+		s.linked()
+	}
+	if has("{module}") {
+		s.module()
+	}
 	if has("{exeq}") {
 		b, err := os.ReadFile(exeqBinary(s.t))
 		must(s.t, err)
@@ -142,6 +153,35 @@ func (s *scene) special(line string) {
 	if has("{dbus}") {
 		s.outsider("", "dbus-daemon", "--session", "--nofork", "--print-address", "--address="+s.places["dbus"])
 	}
+}
+
+// linked puts symbolic links in the place of protected files.
+func (s *scene) linked() {
+	ws := s.places["ws"]
+	link := func(to, at string) {
+		must(s.t, os.RemoveAll(at))
+		must(s.t, os.Symlink(to, at))
+		must(s.t, os.Lchown(at, s.uid, s.uid))
+	}
+	s.must("git", "init", "-q", ws)
+	s.mkdir(ws + "/hk")
+	s.write(ws+"/hk/pre-commit", "#!/bin/sh\n", 0o755)
+	link("../hk", ws+"/.git/hooks")
+	s.write(ws+"/real", "# as it was\n", 0o644)
+	link("real", ws+"/.envrc")
+	s.mkdir(ws + "/sec")
+	s.write(ws+"/sec/env", s.secret, 0o600)
+	link("sec/env", ws+"/.env")
+}
+
+// module embeds a repository in the workspace's index.
+func (s *scene) module() {
+	ws, m := s.places["ws"], s.places["module"]
+	s.must("git", "init", "-q", ws)
+	s.mkdir(m)
+	s.must("git", "init", "-q", m)
+	s.must("git", "-C", m, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x")
+	s.must("git", "-C", ws, "add", m)
 }
 
 func (s *scene) rootSecret() {
