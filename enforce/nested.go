@@ -35,7 +35,8 @@ import (
 //     execution may write (nested_map.go);
 //   - a supervisor that makes connections and, where a forbid lies inside a
 //     permitted tree, opens and renames on behalf (nested_net.go,
-//     nested_files.go).
+//     nested_files.go), and that changes the attributes of files, which
+//     Landlock does not govern (nested_attributes.go).
 
 // nested is what the notify loop has beside it in this tier.
 type nested struct {
@@ -216,7 +217,7 @@ func hide(r *exeq.Rights, raw string) {
 // nestedFilter says which system calls are refused and which are put to us.
 func (s *launching) nestedFilter() filter.Options {
 	o := filter.Options{
-		Notify: filter.Exec | filter.Map | filter.Protect | filter.Connect | filter.Memfd,
+		Notify: filter.Exec | filter.Map | filter.Protect | filter.Connect | filter.Memfd | filter.Attributes,
 		Shared: true, Inet: s.launch.Egress != nil,
 	}
 	n := s.running.notify.nested

@@ -73,7 +73,7 @@ func (t *nested) file(n *notifier, q *notification) bool {
 	case "mknod", "mknodat":
 		n.resume(q)
 	default:
-		return false
+		return t.attributes(n, q)
 	}
 	return true
 }
@@ -407,20 +407,32 @@ func (who identity) as(act func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // for good: the identity is this thread's, which ends with it
-		groups := make([]uint32, len(who.groups)+1)
-		for i, g := range who.groups {
-			groups[i] = uint32(g)
-		}
-		_, _, e1 := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
-		unix.RawSyscall(unix.SYS_SETFSGID, uintptr(who.gid), 0, 0)
-		unix.RawSyscall(unix.SYS_SETFSUID, uintptr(who.uid), 0, 0)
-		uid, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
-		gid, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
-		if e1 != 0 || int(uid) != who.uid || int(gid) != who.gid {
-			done <- unix.EPERM
+		if err := who.assume(); err != nil {
+			done <- err
 			return
 		}
 		done <- act()
 	}()
 	return <-done
+}
+
+// assume gives this thread, which must be locked, the file system identity of
+// the execution's user.
+func (who identity) assume() error {
+	if !who.change {
+		return nil
+	}
+	groups := make([]uint32, len(who.groups)+1)
+	for i, g := range who.groups {
+		groups[i] = uint32(g)
+	}
+	_, _, e1 := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(who.gid), 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSUID, uintptr(who.uid), 0, 0)
+	uid, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, ^uintptr(0), 0, 0)
+	gid, _, _ := unix.RawSyscall(unix.SYS_SETFSGID, ^uintptr(0), 0, 0)
+	if e1 != 0 || int(uid) != who.uid || int(gid) != who.gid {
+		return unix.EPERM
+	}
+	return nil
 }

@@ -106,8 +106,19 @@ func (n *notifier) tellRefused(pid int, a argument) {
 	if real, err := filepath.EvalSymlinks(name); err == nil && writable(real) {
 		return
 	}
+	n.noteRefused(pid, name)
+}
+
+// noteRefused keeps why the rights do not have a write to a path.
+func (n *notifier) noteRefused(pid int, name string) {
+	n.mu.Lock()
+	full := len(n.refused) >= maxRefused
+	n.mu.Unlock()
+	if full {
+		return
+	}
 	message := n.gate.Explain(n.ctx, exeq.Activity{
-		Action: exeq.ActionWrite, Resource: exeq.Resource{Type: "Path", ID: exeq.EncodeBytes(name)}, Dir: dir, PID: pid,
+		Action: exeq.ActionWrite, Resource: exeq.Resource{Type: "Path", ID: exeq.EncodeBytes(name)}, Dir: filepath.Dir(name), PID: pid,
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -43,7 +43,8 @@ const (
 	// call in ten thousand no round trip is worth paying by the others.
 	Connect
 	// Attributes: the chmod, chown, utimes, setxattr and removexattr families,
-	// which Landlock does not govern.
+	// which Landlock does not govern. The ioctls that change an inode by a
+	// descriptor that is open for reading then answer EOPNOTSUPP.
 	Attributes
 	// Memfd: memfd_create without MFD_NOEXEC_SEAL, which the supervisor then
 	// creates sealed. Without this class it answers EPERM.

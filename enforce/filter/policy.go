@@ -243,7 +243,36 @@ func (t *table) files(o Options) {
 	t.add("ioctl", eperm, "changes the terminal's line discipline, an old way into the kernel", is(1, unix.TIOCSETD))
 	t.add("ioctl", eperm, "takes the console's output", is(1, unix.TIOCCONS))
 	t.add("ioctl", eperm, "userfaultfd by another door", is(1, userfaultfdNew))
+	if o.Notify&Attributes != 0 {
+		t.inodeIoctls()
+	}
 	t.add("ioctl", Allow, "")
+}
+
+// inodeIoctls refuses what changes a file, or a directory's entries, by a
+// descriptor that is open for reading, where no mount is read-only.
+func (t *table) inodeIoctls() {
+	const (
+		kind      = 0xff00 // of an ioctl's number
+		flags     = 'f' << 8
+		versions  = 'v' << 8
+		btrfs     = 0x9400
+		setXFlags = 0x401c5820 // FS_IOC_FSSETXATTR
+	)
+	for _, reads := range []uint32{
+		0x80086601, 0x80046601, // FS_IOC_GETFLAGS
+		0xc020660b,             // FS_IOC_FIEMAP
+		0x80087601, 0x80047601, // FS_IOC_GETVERSION
+		0x40049409, 0x4020940d, 0xc0189436, // FICLONE, FICLONERANGE, FIDEDUPERANGE: into what is open for writing
+	} {
+		t.add("ioctl", Allow, "", is(1, reads))
+	}
+	notsup := Errno(unix.EOPNOTSUPP)
+	const why = "changes a file by a descriptor that is open for reading"
+	for _, k := range []uint32{flags, versions, btrfs} {
+		t.add("ioctl", notsup, why, bits(1, kind, k))
+	}
+	t.add("ioctl", notsup, why, is(1, setXFlags))
 }
 
 func (t *table) sockets(o Options) {

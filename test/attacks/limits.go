@@ -15,7 +15,6 @@ const (
 	LimitNames       = "names-visible"
 	LimitAnonymous   = "anonymous-code"
 	LimitProc        = "processes-visible"
-	LimitAttributes  = "attributes"
 	LimitUnixSockets = "unix-sockets"
 	LimitListeners   = "listeners"
 	LimitMapping     = "mapping-race"

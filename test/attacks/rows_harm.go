@@ -5,18 +5,11 @@ func file(technique string) Attack {
 	return Attack{Name: technique, Line: "./files " + technique + " {target} {token}", Proof: changes("{target}")}
 }
 
-// attribute is file for what no rule of the nested tier covers.
-func attribute(technique string) Attack {
-	a := file(technique)
-	a.Expect, a.Limit = tiers(Denied, Limited), LimitAttributes
-	return a
-}
-
 // The guard itself: Exeq's state and binary, and what other people's tools run
 // or obey later.
 var guard = Family{"Guard edited", []Attack{
-	file("write"), file("open-trunc"), file("truncate"), attribute("chmod"), file("fchmod"), attribute("fchmodat2"),
-	attribute("utimes"), attribute("xattr"), file("unlink"), file("rename-over"), file("exchange"), file("rename-away"),
+	file("write"), file("open-trunc"), file("truncate"), file("chmod"), file("fchmod"), file("fchmodat2"),
+	file("utimes"), file("xattr"), file("unlink"), file("rename-over"), file("exchange"), file("rename-away"),
 	file("hardlink"), file("symlink"), file("map"), file("reopen"), file("opath"), file("dirfd"),
 	{Name: "chown", Line: "./files chown {target} 65533", Proof: changes("{target}"), Who: "root"},
 	{Name: "create outside", Line: "./files create {out}/new {token}", Proof: makes("{out}/new")},
@@ -33,6 +26,15 @@ var guard = Family{"Guard edited", []Attack{
 	{Name: "Exeq's keys read", Line: "grep -r . {state}", Proof: prints("{state}/")},
 	{Name: "Exeq's state written", Line: "echo {token} >>{state}/planted", Proof: changes("{state}/planted")},
 	{Name: "Exeq's state added to", Line: "echo {token} >{state}/new", Proof: holds("{state}/new")},
+	{Name: "Exeq's state opened to everybody", Line: "chmod 777 {state}; echo MODE:$(stat -c %a {state})", Proof: prints("MODE:777")},
+	{Name: "Exeq's state closed to its owner", Line: "chmod 0 {state}/planted", Proof: changes("{state}/planted")},
+	{Name: "Exeq's state set back in time", Line: "touch -d @1 {state}/planted", Proof: changes("{state}/planted")},
+	{Name: "an SSH key opened to everybody", Line: "chmod 666 {home}/.ssh/id_ed25519", Proof: changes("{home}/.ssh/id_ed25519")},
+	{Name: "the home directory opened to everybody", Line: "chmod 777 {home}; echo MODE:$(stat -c %a {home})", Proof: prints("MODE:777")},
+	{Name: "root's secret opened to everybody", Line: "chmod 666 {rootsecret}", Proof: changes("{rootsecret}"), Who: "root"},
+	{Name: "root's secret given away", Line: "chown 65533 {rootsecret}", Proof: changes("{rootsecret}"), Who: "root"},
+	{Name: "an ACL on a file outside", Line: `python3 -c 'import os
+os.setxattr("{target}", "system.posix_acl_access", bytes.fromhex("02000000 01000600ffffffff 04000600ffffffff 20000600ffffffff"))'`, Proof: changes("{target}")},
 	{Name: "Exeq's state moved away", Line: "mv {state} {state}-moved", Proof: makes("{state}-moved")},
 	{Name: "a policy added", Line: "echo 'permit(principal,action,resource);' >{state}/policy/new.cedar", Proof: makes("{state}/policy/new.cedar")},
 	{Name: "Exeq's binary replaced", Line: "cp /usr/bin/true t && mv t {exeq}", Proof: changes("{exeq}")},
@@ -44,8 +46,7 @@ var guard = Family{"Guard edited", []Attack{
 	{Name: "a git hook by a renamed hooks directory", Line: "mv .git/hooks .git/h && mkdir .git/hooks && echo {token} >.git/hooks/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "a git hook by a hard link", Line: "ln .git/hooks/pre-commit alias && echo {token} >>alias", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "a git hook by a symbolic link", Line: "ln -s .git/hooks h; echo {token} >>h/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit")},
-	{Name: "a git hook made executable", Line: "chmod +x .git/hooks/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit"),
-		Expect: tiers(Denied, Limited), Limit: LimitAttributes},
+	{Name: "a git hook made executable", Line: "chmod +x .git/hooks/pre-commit", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "git hooks removed", Line: "rm -rf .git/hooks", Proof: changes("{ws}/.git/hooks/pre-commit")},
 	{Name: "git's configuration", Line: "git config core.fsmonitor {tool}", Proof: changes("{ws}/.git/config")},
 	{Name: "git's configuration renamed over", Line: "cp .git/config c; echo '[core] pager = {tool}' >>c; mv c .git/config", Proof: changes("{ws}/.git/config")},

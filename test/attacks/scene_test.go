@@ -105,6 +105,9 @@ func (s *scene) special(line string) {
 			[]byte{1, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0))
 		s.rootSecret()
 	}
+	if has("{rootsecret}") && !has("-reader") {
+		s.rootSecret()
+	}
 	if has(".git") {
 		s.must("git", "init", "-q", ws)
 		s.mkdir(ws + "/.git/hooks")
