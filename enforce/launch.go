@@ -378,7 +378,11 @@ const (
 // be handed to a program of the host.
 func (s *launching) limits(l *spawn.List) {
 	set := func(name string, resource int, n uint64) {
-		r := unix.Rlimit{Cur: n, Max: n}
+		var have unix.Rlimit // what is lower already stays so
+		if unix.Prlimit(0, resource, nil, &have) == nil {
+			n = min(n, have.Max)
+		}
+		r := unix.Rlimit{Cur: min(n, have.Cur), Max: n}
 		l.Do("setrlimit "+name, unix.SYS_PRLIMIT64, v(0), v(resource), v(l.Arena.Struct(unsafe.Pointer(&r), unsafe.Sizeof(r))), v(0))
 	}
 	set("core", unix.RLIMIT_CORE, 0)

@@ -115,7 +115,8 @@ type notifier struct {
 
 	mu      sync.Mutex
 	waiting map[uint64]uint32 // notification → thread that waits for us
-	refused []string          // messages about writes that the kernel refused
+	refused []refusal         // writes that the kernel refused, as it seems
+	began   int64             // when the execution did, as files have it
 	held    chan struct{}     // not nil: nothing is answered until it closes
 	rulings map[rulingKey]bool
 	// free are files that lie where rights leave everything executable, and

@@ -25,6 +25,9 @@ import (
 // that tries a thousand files is not worth a thousand.
 const maxRefused = 16
 
+// refusal is a write that the rights do not have, and what to say of it.
+type refusal struct{ path, message string }
+
 // argument is a path argument as read while its thread waited.
 type argument struct {
 	dirfd int
@@ -122,16 +125,36 @@ func (n *notifier) noteRefused(pid int, name string) {
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if message != "" && len(n.refused) < maxRefused && !slices.Contains(n.refused, message) {
-		n.refused = append(n.refused, message)
+	if r := (refusal{name, message}); message != "" && len(n.refused) < maxRefused && !slices.Contains(n.refused, r) {
+		n.refused = append(n.refused, r)
 	}
 }
 
-// sayRefused says what was refused, when nothing asks any more.
-func (n *notifier) sayRefused() {
+// sayRefused says what was refused, when nothing asks any more: not of a path
+// that nothing could cover, nor of one that was written after all.
+func (n *notifier) sayRefused(uncovered []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, message := range n.refused {
-		n.say(message)
+	for _, r := range n.refused {
+		bare := func(p string) bool { return within(r.path, p) }
+		if !slices.ContainsFunc(uncovered, bare) && !changedSince(r.path, n.began) {
+			n.say(r.message)
+		}
 	}
+}
+
+// changedSince reports whether something stands at a path that was made or
+// changed at that time or later.
+func changedSince(name string, began int64) bool {
+	var st unix.Stat_t
+	return unix.Stat(name, &st) == nil && st.Ctim.Nano() >= began
+}
+
+// coarseNow is the clock that files' times are taken from.
+func coarseNow() int64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts) != nil {
+		return 0
+	}
+	return ts.Nano()
 }

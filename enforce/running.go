@@ -58,7 +58,7 @@ func newRunning(s *launching, store *programs.Store) *running {
 	r.notify = &notifier{
 		fd: -1, gate: s.launch.Gate, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
-		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1,
+		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(),
 	}
 	if s.launch.Observe {
 		r.notify.observer = &observer{seen: map[told]bool{}}
@@ -228,7 +228,7 @@ func (r *running) finish() {
 	r.egress.Close()
 	r.notify.stop()
 	if r.exit.Code != 0 {
-		r.notify.sayRefused()
+		r.notify.sayRefused(r.plan.unprotected)
 	}
 	if r.tier == exeq.TierNested {
 		r.agent.Close() // it kills what may be left

@@ -58,7 +58,11 @@ func run(ctx context.Context, c *call) int {
 	if nested.Inside() {
 		return o.nest(c)
 	}
-	out, err := o.govern(ctx, c)
+	var out *exeq.Outcome
+	err := roomToWork()
+	if err == nil {
+		out, err = o.govern(ctx, c)
+	}
 	if o.json {
 		printJSON(c.stderr, jsonOutcome(out, err))
 	} else if err != nil {

@@ -44,17 +44,31 @@ func LookPath(command, pathEnv, dir string) (*Command, error) {
 		return open(command)
 	}
 	var first error
+	var relative string
 	for _, d := range filepath.SplitList(pathEnv) {
 		if !filepath.IsAbs(d) {
+			if c, err := open(filepath.Join(dir, d, command)); err == nil && relative == "" {
+				c.File.Close()
+				if relative = filepath.Join(d, command); filepath.IsLocal(relative) {
+					relative = "./" + relative
+				}
+			}
 			continue
 		}
 		c, err := open(d + "/" + command)
 		if err == nil {
 			return c, nil
 		}
+		if errors.Is(err, unix.EACCES) && unix.Faccessat(unix.AT_FDCWD, d, unix.X_OK, unix.AT_EACCESS) != nil {
+			continue // a directory that may not be looked into
+		}
 		if first == nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			first = err
 		}
+	}
+	if relative != "" {
+		name := exeq.EncodeBytes(relative)
+		return nil, fmt.Errorf("programs: %s: found %s through a relative PATH entry: name it %s", exeq.EncodeBytes(command), name, name)
 	}
 	if first == nil {
 		first = fmt.Errorf("programs: %s: %w in $PATH", exeq.EncodeBytes(command), os.ErrNotExist)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -57,5 +58,22 @@ func TestLookPath(t *testing.T) {
 	}
 	if _, err := LookPath("prog", dir+"/one", dir); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a file that is not executable: %v", err)
+	}
+	_, err = LookPath("prog", ".:"+dir+"/nowhere", dir)
+	if err == nil || !strings.Contains(err.Error(), "found ./prog through a relative PATH entry: name it ./prog") {
+		t.Errorf("a relative entry: %v", err)
+	}
+	// A directory that may not be looked into hides nothing and fails nothing.
+	locked := filepath.Join(dir, "locked")
+	if err := os.Mkdir(locked, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LookPath("prog", locked+":"+dir+"/two", dir); err != nil {
+		t.Error(err)
+	} else {
+		got.File.Close()
+	}
+	if _, err := LookPath("absent", locked, dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent, beside a locked directory: %v", err)
 	}
 }
