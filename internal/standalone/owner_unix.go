@@ -15,3 +15,20 @@ func ownedByUs(info fs.FileInfo) error {
 	}
 	return nil
 }
+
+// giveToOwner gives a directory of root's to the owner of the workspace, whom
+// the execution runs as.
+func giveToOwner(dir, workspace string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(workspace)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return nil
+	}
+	return os.Lchown(dir, int(st.Uid), int(st.Gid))
+}

@@ -29,7 +29,10 @@ func NewPlace() (p Place, cleanup func(), err error) {
 	if err != nil {
 		return Place{}, nil, err
 	}
-	if p, err = findPlace(tmp); err != nil {
+	if p, err = findPlace(tmp); err == nil {
+		err = giveToOwner(tmp, p.Workspace)
+	}
+	if err != nil {
 		cleanup()
 		return Place{}, nil, err
 	}
