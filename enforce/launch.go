@@ -149,6 +149,10 @@ func (s *launching) run() (*running, error) {
 // the canary and what covers masked paths.
 func (s *launching) prepareRights() error {
 	l := s.launch
+	if replaced(l.Dir) {
+		return fmt.Errorf("the working directory %s lies where an execution has a file system of its own (%s): work in another, or use tier nested",
+			l.Dir, strings.Join(ownFileSystems, ", "))
+	}
 	if err := s.makeScratch(); err != nil {
 		return err
 	}
@@ -260,13 +264,6 @@ func (s *launching) build(r *running) error {
 	if err != nil {
 		return err
 	}
-	var console string
-	if s.tty != nil {
-		console, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.terminalFD()))
-		if !strings.HasPrefix(console, "/dev/pts/") {
-			console = ""
-		}
-	}
 	return s.agent.Keep(func(l *spawn.List) {
 		m := mounter{l: l}
 		// Taken before anything covers them.
@@ -282,7 +279,7 @@ func (s *launching) build(r *running) error {
 		if exe, err := os.Readlink("/proc/self/exe"); err == nil {
 			m.over(exe, exe, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0)
 		}
-		m.dev(s.plan.devices, console)
+		m.dev(s.plan.devices, s.terminalPath())
 		for _, h := range s.hidden {
 			cover := c.file
 			if dir, err := kindOf(h); err != nil || dir {

@@ -6,9 +6,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
 )
 
 // TestMountsOfTheHost: a mount of the host's that goes while an execution runs
@@ -66,5 +69,21 @@ func TestMountsOfTheHost(t *testing.T) {
 	}
 	if same() {
 		t.Error("a cover went, and nothing changed")
+	}
+}
+
+// TestDirectoryOfItsOwn: who works where an execution has a file system of its
+// own is told so.
+func TestDirectoryOfItsOwn(t *testing.T) {
+	b := newBox(t)
+	dir, err := os.MkdirTemp("/dev/shm", "exeq-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	b.dir = dir
+	b.setup = func(l *exeq.Launch) { l.Scratch, l.Hidden = t.TempDir(), nil }
+	if _, err := b.start("true"); err == nil || !strings.Contains(err.Error(), "work in another") {
+		t.Errorf("launch in %s: %v", dir, err)
 	}
 }

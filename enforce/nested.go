@@ -116,7 +116,7 @@ func (s *launching) runNested() (*running, error) {
 	r.notify.nested = n
 	n.shared.members = r.processes
 	if s.tty != nil {
-		n.shared.terminal, _ = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.terminalFD()))
+		n.shared.terminal = s.terminalPath()
 	}
 	n.net = &gatedListener{Listener: s.egress}
 	s.egress = n.net

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
@@ -33,6 +34,24 @@ func (s *launching) openTerminal() {
 }
 
 func (s *launching) terminalFD() int { return int(s.tty.Fd()) }
+
+// terminalPath names our terminal where it is a pseudo-terminal of the /dev/pts
+// that we see: /dev/tty is a name for whatever it is (ioctl_tty(2), TIOCGDEV).
+func (s *launching) terminalPath() string {
+	if s.tty == nil {
+		return ""
+	}
+	n, err := unix.IoctlGetUint32(s.terminalFD(), unix.TIOCGDEV)
+	if err != nil {
+		return ""
+	}
+	path := fmt.Sprintf("/dev/pts/%d", unix.Minor(uint64(n)))
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != uint64(n) {
+		return ""
+	}
+	return path
+}
 
 // forwarded are the signals that reach us and are meant for the command. Those
 // of the terminal's keys reach its group by themselves.

@@ -205,6 +205,11 @@ func TestJobControl(t *testing.T) {
 	c.expect("\n% ")
 	status(7)
 
+	// It has a name (ttyname(3)), by which it can be opened.
+	run(`sh -c 'tty && echo named > "$(tty)"'`)
+	c.expect("/dev/")
+	c.expect("named\r\n")
+
 	// The window's size is the terminal's.
 	if err := unix.IoctlSetWinsize(int(c.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 33, Col: 77}); err != nil {
 		t.Fatal(err)
