@@ -48,6 +48,9 @@ func (c *call) query(ctx context.Context, more func(*flag.FlagSet)) (in *standal
 	}
 	in, err := c.open(ctx, state)
 	if err != nil {
+		if id := os.Getenv(exeq.ExecutionVariable); id != "" {
+			err = fmt.Errorf("%w (this is inside execution %s, from which its supervisor's state is out of reach)", err, id)
+		}
 		return nil, fs, asJSON, c.fail(err)
 	}
 	return in, fs, asJSON, 0

@@ -19,8 +19,8 @@ const (
 // process leave too little.
 func roomToWork() error {
 	for _, l := range []struct {
-		resource    int
-		least       uint64
+		resource   int
+		least      uint64
 		what, flag string
 	}{
 		{unix.RLIMIT_NOFILE, leastDescriptors, "open descriptors", "-n"},

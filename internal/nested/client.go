@@ -132,7 +132,8 @@ func (r *client) start(s *start) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT) // the terminal's keys reach the command itself
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	started := make(chan error)
 	go func() {
 		// The thread is narrowed and then thrown away with its goroutine.
@@ -165,7 +166,30 @@ func (r *client) start(s *start) error {
 	if err := <-started; err != nil {
 		return err
 	}
+	go r.forward(signals)
 	return r.send(message{Running: true})
+}
+
+// forward passes signals on, so that who ends us (timeout) ends the command, and
+// with it the nested run. The terminal's keys reach the command by themselves.
+func (r *client) forward(signals <-chan os.Signal) {
+	for s := range signals {
+		if key := s == syscall.SIGINT || s == syscall.SIGQUIT; key && inFront() {
+			continue
+		}
+		r.cmd.Process.Signal(s) // one that is gone needs none
+	}
+}
+
+// inFront reports whether we are in the foreground group of our terminal.
+func inFront() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
 }
 
 func environ(id string) []string {
