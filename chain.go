@@ -226,9 +226,13 @@ func (x *Execution) seal(ctx context.Context, out *Outcome, code string, exit Ex
 	counts, held := x.counts, x.ticks.held.Milliseconds()
 	x.mu.Unlock()
 	_, err := x.appendAll(ctx, append(drafts, draft{KindEnd, LeafBody{Code: code, Counts: counts, HeldMillis: held}, map[string]any{"exit": exit}, x.governor.NodeKey})...)
-	if err == nil {
+	switch {
+	case err == nil:
 		x.move(Sealed)
 		out.State = Sealed
+	case code != "failed":
+		out.State = Ending
+		err = fmt.Errorf("%w: %w", ErrUnsealed, err)
 	}
 	return errors.Join(settled, err)
 }

@@ -19,6 +19,9 @@ var (
 	ErrRevoked = errors.New("revoked")
 	// ErrLapsed: no renewal came in time. Exit 137.
 	ErrLapsed = errors.New("lease lapsed")
+	// ErrUnsealed: it ran, and its end could not be recorded: the next start
+	// seals it as lost. Exit 1, or 137 where trust ended.
+	ErrUnsealed = errors.New("ran, and is not sealed")
 	// ErrGone: the execution has exited.
 	ErrGone = errors.New("execution is gone")
 	// ErrClock: the wall clock contradicts the record.

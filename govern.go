@@ -34,7 +34,7 @@ type Governor struct {
 // Outcome is what became of a request.
 type Outcome struct {
 	ID       string
-	State    State // Denied, Failed or Sealed
+	State    State // Denied, Failed, Sealed, or Ending with ErrUnsealed
 	Decision Decision
 	Exit     Exit
 	// Code is the code of the end leaf, or of the revocation that ended it.
@@ -43,7 +43,7 @@ type Outcome struct {
 
 // Run takes one request through the whole flow and returns when the execution
 // is sealed, denied or refused. The error, if any, wraps one sentinel of
-// errors.go; unless the state is Sealed nothing ran.
+// errors.go; unless the state is Sealed or Ending nothing ran.
 func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string) (*Outcome, error) {
 	x := newExecution(g, l, in, parent)
 	out := &Outcome{ID: x.ID, State: Failed}

@@ -307,6 +307,21 @@ func TestTrustEnds(t *testing.T) {
 	}
 }
 
+// TestEndNotRecorded: what ran and could not be sealed is never told as what did
+// not run.
+func TestEndNotRecorded(t *testing.T) {
+	for _, of := range []func(*rig) map[Kind]error{
+		func(r *rig) map[Kind]error { return r.recordErr }, func(r *rig) map[Kind]error { return r.persistErr },
+	} {
+		r := newRig()
+		of(r)[KindEnd] = errFault
+		out, err := r.run(t)
+		if !errors.Is(err, ErrUnsealed) || !errors.Is(err, errFault) || out.State != Ending || !r.released() {
+			t.Errorf("got state %s, error %v, events %q", out.State, err, r.events)
+		}
+	}
+}
+
 // TestLabelForbidsLater: a labelled read is on record before it is allowed,
 // and what policy forbids after it is then denied and recorded.
 func TestLabelForbidsLater(t *testing.T) {

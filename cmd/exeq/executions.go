@@ -30,7 +30,7 @@ func (c *call) inherit(ctx context.Context, state string, inherited *os.File) (*
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("there is no state in %s: nothing was governed yet (exeq run -- COMMAND), or name it with --state", dir)
 	}
-	return standalone.Open(ctx, standalone.Options{Dir: dir, Inherited: inherited, Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
+	return standalone.Open(ctx, standalone.Options{Dir: dir, Inherited: inherited, Log: c.log(), Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
 }
 
 // query parses the flags that every looking command has and opens the state.

@@ -155,7 +155,7 @@ func initialise(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.fail(err)
 	}
-	in, err := standalone.Open(ctx, standalone.Options{Dir: dir, Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
+	in, err := standalone.Open(ctx, standalone.Options{Dir: dir, Log: c.log(), Say: func(line string) { fmt.Fprintf(c.stderr, "exeq: %s\n", line) }})
 	if err != nil {
 		return c.fail(err)
 	}

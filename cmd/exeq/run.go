@@ -170,7 +170,7 @@ func (o *runOptions) open(ctx context.Context, c *call, dir string, at standalon
 	var notFound error
 	var looked sync.WaitGroup
 	looked.Go(func() { program, notFound = programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace) })
-	inst, err = standalone.Open(ctx, standalone.Options{Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
+	inst, err = standalone.Open(ctx, standalone.Options{Log: c.log(), Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
 		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
 	}})
 	looked.Wait()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -39,7 +40,9 @@ func exitOf(out *exeq.Outcome, err error) int {
 		return exitDenied
 	case errors.As(err, &noProof):
 		return exitFailed
-	case out != nil && out.State == exeq.Sealed:
+	case errors.Is(err, exeq.ErrUnsealed) && !errors.Is(err, exeq.ErrRevoked) && !errors.Is(err, exeq.ErrLapsed):
+		return exitFailed
+	case out != nil && (out.State == exeq.Sealed || out.State == exeq.Ending):
 		return exitKilled
 	default:
 		return exitExeqFailed
@@ -79,4 +82,25 @@ func (c *call) printReport(r report, asJSON bool) error {
 		c.stdout.Write(b) // a closed pipe is the reader's choice
 	}
 	return err
+}
+
+// log passes warnings on to the person at the terminal.
+func (c *call) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(spoken{c.stderr}, &slog.HandlerOptions{Level: slog.LevelWarn,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+}
+
+// spoken says of each line who speaks.
+type spoken struct{ io.Writer }
+
+func (s spoken) Write(b []byte) (int, error) {
+	if _, err := fmt.Fprintf(s.Writer, "exeq: warning: %s", b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
