@@ -25,8 +25,8 @@ type Governor struct {
 	// Revocations delivers verified revocations of one execution.
 	Revocations func(ctx context.Context, id string) <-chan Revocation
 	// Within narrows compiled rights (a nested run lies within its parent);
-	// nil leaves them as they are.
-	Within      func(*Rights) *Rights
+	// nil leaves them as they are, an error denies.
+	Within      func(*Rights) (*Rights, error)
 	Log         *slog.Logger
 	Tick, Lease time.Duration
 }
@@ -113,12 +113,12 @@ func (g *Governor) decide(ctx context.Context, x *Execution) (Decision, error) {
 		return d, fmt.Errorf("%w: %s", ErrDenied, d.Reason)
 	}
 	rights, err := decider.Compile(ctx, x.Request, &x.inputs, d)
+	if err == nil && g.Within != nil {
+		rights, err = g.Within(rights)
+	}
 	if err != nil {
 		d.Verdict = Deny
-		return d, fmt.Errorf("%w: rights do not compile: %w", ErrDenied, err)
-	}
-	if g.Within != nil {
-		rights = g.Within(rights)
+		return d, fmt.Errorf("%w: no rights: %w", ErrDenied, err)
 	}
 	if x.inputs.Tier < rights.TierFloor {
 		d.Verdict = Deny

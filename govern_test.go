@@ -21,6 +21,7 @@ type rig struct {
 	verdict    Verdict
 	decideErr  error
 	compileErr error
+	withinErr  error
 	issueErr   error
 	recordErr  map[Kind]error // fails without persisting
 	persistErr map[Kind]error // persists, then says that it failed
@@ -179,7 +180,8 @@ func (r *rig) run(t *testing.T) (*Outcome, error) {
 	g := &Governor{Policies: r, Issuer: r, Recorder: r, Admitter: r, Enforcer: enforcer{r}, Appraiser: r, IssuerKey: r, NodeKey: r,
 		Actor:       func(Entity) string { return "a" },
 		Revocations: func(context.Context, string) <-chan Revocation { return r.revoke },
-		Log:         slog.New(slog.DiscardHandler), Tick: cmp.Or(r.tick, 5*time.Millisecond), Lease: time.Second}
+		Log:         slog.New(slog.DiscardHandler), Tick: cmp.Or(r.tick, 5*time.Millisecond), Lease: time.Second,
+		Within: func(x *Rights) (*Rights, error) { return x, r.withinErr }}
 	req := &Request{Subject: Entity{"Agent", "a"}, Action: ActionRun, Resource: Resource{"Program", "/bin/x", LeafHash(nil)},
 		Context: Context{Workspace: "/w", Home: "/h", Tmp: "/t"}}
 	return g.Run(t.Context(), &Launch{Request: req}, Inputs{Tier: TierRootless}, "")
@@ -203,6 +205,7 @@ func TestNothingRuns(t *testing.T) {
 		{"defer", func(r *rig) { r.verdict = Defer }, ErrDenied, Denied},
 		{"an allow beside an error", func(r *rig) { r.decideErr = errFault }, ErrDenied, Denied},
 		{"rights do not compile", func(r *rig) { r.compileErr = errFault }, ErrDenied, Denied},
+		{"rights do not narrow", func(r *rig) { r.withinErr = errFault }, ErrDenied, Denied},
 		{"tier below floor", func(r *rig) { r.floor = TierKernel }, ErrDenied, Denied},
 		{"no denial on record", func(r *rig) { r.verdict = Deny; r.recordErr[KindDenial] = errFault }, ErrDenied, Failed},
 		{"issue", func(r *rig) { r.issueErr = errFault }, errFault, Failed},

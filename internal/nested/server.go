@@ -118,11 +118,14 @@ func (p *Parent) run(ctx context.Context, w *wire, a *ask) (*exeq.Outcome, error
 		return nil, err
 	}
 	outer := g.Within
-	g.Within = func(child *exeq.Rights) *exeq.Rights {
+	g.Within = func(child *exeq.Rights) (*exeq.Rights, error) {
 		if outer != nil {
-			child = outer(child)
+			var err error
+			if child, err = outer(child); err != nil {
+				return nil, err
+			}
 		}
-		return permit.Attenuate(bound, child)
+		return permit.Attenuate(bound, child), nil
 	}
 	return g.Run(ctx, &exeq.Launch{Request: &r}, exeq.Inputs{Tier: p.Applied.Tier}, a.Within)
 }

@@ -17,9 +17,10 @@ import (
 // holds also where a symbolic link leads, the link itself stays, what it says
 // of .git holds for each repository whose data belongs to the workspace's, and
 // what it says of the home directory holds for the user's own as well, whatever
-// $HOME is. Rights only ever shrink.
-func (in *Installation) Protect(at Place) func(*exeq.Rights) *exeq.Rights {
-	return func(r *exeq.Rights) *exeq.Rights {
+// $HOME is. Rights only ever shrink; where it cannot be told what must, it is
+// an error.
+func (in *Installation) Protect(at Place) func(*exeq.Rights) (*exeq.Rights, error) {
+	return func(r *exeq.Rights) (*exeq.Rights, error) {
 		r = repositories(r, at.Workspace)
 		r = ownHome(r, at, ownHomeDir())
 		return in.protect(links(r, at))

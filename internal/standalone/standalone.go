@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -173,15 +174,69 @@ func (in *Installation) Hidden() []string {
 func (in *Installation) Scratch() string { return filepath.Join(in.Dir, "programs") }
 
 // protect takes the right to write Exeq's own binary, wherever it lies.
-func (in *Installation) protect(r *exeq.Rights) *exeq.Rights {
-	self, err := os.Executable()
-	if err == nil {
-		self, err = filepath.EvalSymlinks(self)
-	}
+func (in *Installation) protect(r *exeq.Rights) (*exeq.Rights, error) {
+	started, err := os.Executable()
 	if err != nil {
-		return r // deleted or unreachable: there is nothing to write
+		return nil, fmt.Errorf("where Exeq's own binary lies cannot be told, so it cannot be protected; is /proc mounted? %w", err)
 	}
-	return r.Fix(exeq.EncodeBytes(self))
+	own, err := ownBinary(started, "/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range own {
+		r = r.Fix(exeq.EncodeBytes(p))
+	}
+	return r, nil
+}
+
+// ownBinary gives the paths of Exeq's binary: where it was started, which is
+// what the next caller starts, and where the kernel says that it is now. One
+// that was replaced or removed keeps its name protected: whoever may write
+// there puts in place what runs next as Exeq.
+func ownBinary(started, link string) ([]string, error) {
+	names := []string{started}
+	now, err := os.Readlink(link)
+	switch {
+	case err == nil:
+		if !sameFile(now, link) {
+			now = strings.TrimSuffix(now, " (deleted)")
+		}
+		names = append(names, now)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("where Exeq's own binary lies cannot be told, so it cannot be protected: %w", err)
+	}
+	var out []string
+	for _, p := range names {
+		if !filepath.IsAbs(p) {
+			return nil, fmt.Errorf("Exeq's own binary lies at %q, outside of this root directory, and cannot be protected: start it from a path inside", p)
+		}
+		real, err := filepath.EvalSymlinks(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			// Gone, maybe to come back: the name in the directory that is there.
+			if real, err = filepath.EvalSymlinks(filepath.Dir(p)); err == nil {
+				real = filepath.Join(real, filepath.Base(p))
+			} else if errors.Is(err, fs.ErrNotExist) {
+				real, err = filepath.Clean(p), nil
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("Exeq's own binary %q cannot be protected: %w", p, err)
+		}
+		if !slices.Contains(out, real) {
+			out = append(out, real)
+		}
+	}
+	return out, nil
+}
+
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // firstUse records the keys and writes the starter policy, where they are not.

@@ -51,7 +51,8 @@ func stands(f *os.File, path string) bool {
 }
 
 // Sweep removes the temporary directories of this user's executions whose
-// supervisor was killed.
+// supervisor was killed. What root gave to the owner of a workspace is theirs to
+// sweep: nobody's name makes another's directory root's to remove.
 func Sweep() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), temporaryPrefix+"*"))
 	for _, dir := range dirs {
@@ -59,7 +60,8 @@ func Sweep() {
 		if err != nil {
 			continue
 		}
-		if osfile.Lock(f, osfile.Try) == nil && stands(f, dir) {
+		info, err := f.Stat()
+		if err == nil && ownedByUs(info) == nil && osfile.Lock(f, osfile.Try) == nil && stands(f, dir) {
 			os.RemoveAll(dir)
 		}
 		f.Close()

@@ -44,3 +44,22 @@ func TestSweep(t *testing.T) {
 		t.Errorf("its own cleanup left it: %v", err)
 	}
 }
+
+// TestSweepOfOthers: a name does not make somebody else's directory root's.
+func TestSweepOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make and remove somebody else's directory")
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	theirs := filepath.Join(os.TempDir(), temporaryPrefix+"theirs")
+	if err := os.Mkdir(theirs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(theirs, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	Sweep()
+	if _, err := os.Stat(theirs); err != nil {
+		t.Errorf("root removed another's directory: %v", err)
+	}
+}
