@@ -178,6 +178,39 @@ func TestHidden(t *testing.T) {
 	b.refused("open", filepath.Join(state, "programs"))
 }
 
+// What leads to a hidden path keeps its name: else another could be put there,
+// and the next start would take it for Exeq's own.
+func TestHiddenByRenamedParent(t *testing.T) {
+	for _, kind := range []string{"directory", "file"} {
+		b := newBox(t)
+		hidden := b.path("conf/deep/state")
+		if kind == "file" {
+			b.write("conf/deep/state", "ours", 0o644)
+		} else {
+			b.write("conf/deep/state/x", "ours", 0o644)
+		}
+		b.write("beside/y", "", 0o644)
+		b.setup = func(l *exeq.Launch) { l.Hidden = append(l.Hidden, hidden) }
+		code, out := b.run("sh", "-c", `
+mv conf conf2 && echo MOVED
+mv conf/deep conf/deep2 && echo MOVED
+mv conf/deep/state conf/deep/state2 && echo MOVED
+rm -rf conf && echo MOVED
+mkdir -p conf/deep/state && echo theirs >conf/deep/state/x
+mv beside beside2 && touch conf/new conf/deep/new && mv conf/new conf/newer && echo WORKED`)
+		if strings.Contains(out, "MOVED") || !strings.Contains(out, "WORKED") {
+			t.Errorf("%s: exit %d: %s", kind, code, out)
+		}
+		name := hidden
+		if kind != "file" {
+			name += "/x"
+		}
+		if got, err := os.ReadFile(name); string(got) != "ours" {
+			t.Errorf("%s: %q, %v", kind, got, err)
+		}
+	}
+}
+
 func TestMasks(t *testing.T) {
 	b := newBox(t)
 	b.write("open/a", "a", 0o644)

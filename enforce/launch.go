@@ -156,18 +156,10 @@ func (s *launching) prepareRights() error {
 	if err := s.makeScratch(); err != nil {
 		return err
 	}
-	for _, h := range append([]string{l.Scratch}, l.Hidden...) {
-		real, err := filepath.EvalSymlinks(h)
-		if err != nil {
-			return fmt.Errorf("hidden path: %w", err)
-		}
-		if real == "/" {
-			return errors.New("hidden path: the root cannot be hidden")
-		}
-		s.hidden = append(s.hidden, real)
+	var err error
+	if s.hidden, err = hiddenPaths(l); err != nil {
+		return err
 	}
-	slices.SortFunc(s.hidden, comparePaths)
-	s.hidden = slices.CompactFunc(s.hidden, func(a, b string) bool { return within(b, a) })
 	abi, err := landlock.ABI()
 	if err != nil {
 		return err
@@ -181,13 +173,31 @@ func (s *launching) prepareRights() error {
 		return err
 	}
 	s.onUndo(func() { unix.Close(s.ruleset) })
-	if s.plan, err = newPlan(l.Rights, s.report.Pins); err != nil {
+	if s.plan, err = newPlan(l.Rights, s.report.Pins, s.hidden); err != nil {
 		return err
 	}
 	if s.labelled, err = labelled(l.Rights); err != nil {
 		return err
 	}
 	return s.makeCanary()
+}
+
+// hiddenPaths are what must not exist inside, as it stands in the file system,
+// parents first and nothing below another.
+func hiddenPaths(l *exeq.Launch) ([]string, error) {
+	var out []string
+	for _, h := range append([]string{l.Scratch}, l.Hidden...) {
+		real, err := filepath.EvalSymlinks(h)
+		if err != nil {
+			return nil, fmt.Errorf("hidden path: %w", err)
+		}
+		if real == "/" {
+			return nil, errors.New("hidden path: the root cannot be hidden")
+		}
+		out = append(out, real)
+	}
+	slices.SortFunc(out, comparePaths)
+	return slices.CompactFunc(out, func(a, b string) bool { return within(b, a) }), nil
 }
 
 // canaryProgram is a whole ELF program that exits with 99: what the canary

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"unsafe"
@@ -152,15 +151,12 @@ func (s *launching) nestedRights(n *nested) error {
 	}
 	rights := *l.Rights
 	rights.Cells = slices.Clone(rights.Cells)
-	for _, h := range append([]string{l.Scratch}, l.Hidden...) {
-		real, err := filepath.EvalSymlinks(h)
-		if err != nil {
-			return fmt.Errorf("hidden path: %w", err)
-		}
-		if real == "/" {
-			return errors.New("hidden path: the root cannot be hidden")
-		}
-		hide(&rights, real)
+	hidden, err := hiddenPaths(l)
+	if err != nil {
+		return err
+	}
+	for _, h := range hidden {
+		hide(&rights, h)
 	}
 	l.Rights = &rights
 	o := landlock.Options{Gated: true, Scope: true, Net: true, MinABI: nestedABI}

@@ -53,8 +53,9 @@ type plan struct {
 
 // newPlan compares, cell by cell, what holds with what the rights want, looking
 // at the file system as it is now. Pins are directories that must not be
-// renamed: Landlock's report names them.
-func newPlan(r *exeq.Rights, pins []string) (*plan, error) {
+// renamed: Landlock's report names them. Nor must what leads to a hidden path:
+// the mount that hides it would move along, and its name be free for another.
+func newPlan(r *exeq.Rights, pins, hidden []string) (*plan, error) {
 	type cell struct {
 		path      string
 		at, under exeq.Access
@@ -113,7 +114,7 @@ func newPlan(r *exeq.Rights, pins []string) (*plan, error) {
 		above, readable = append(above, op), append(readable, upReadable || want.read)
 	}
 	p.ops = append(p.ops, links...)
-	for _, pin := range pins {
+	for _, pin := range slices.Concat(pins, p.leadingTo(hidden)) {
 		if !slices.ContainsFunc(p.ops, func(o mountOp) bool { return o.path == pin }) {
 			if dir, err := kindOf(pin); err == nil {
 				p.ops = append(p.ops, mountOp{path: pin, dir: dir, region: p.at(pin)})
@@ -129,12 +130,24 @@ func regionOf(a exeq.Access) region {
 	return region{read: a.Read && len(a.Labels) == 0, write: a.Write, exec: a.Exec == exeq.ExecAll}
 }
 
-// at gives the region in force at a path.
+// leadingTo gives the directories above the paths that could be renamed.
+func (p *plan) leadingTo(paths []string) (out []string) {
+	for _, h := range paths {
+		for q := path.Dir(h); q != "/"; q = path.Dir(q) {
+			if r := p.at(path.Dir(q)); r.write && !r.masked && !replaced(q) {
+				out = append(out, q)
+			}
+		}
+	}
+	return out
+}
+
+// at gives the region in force at a path, whatever the order of the mounts.
 func (p *plan) at(name string) region {
-	r := p.root
+	r, deepest := p.root, 0
 	for _, o := range p.ops {
-		if within(name, o.path) {
-			r = o.region
+		if len(o.path) > deepest && within(name, o.path) {
+			r, deepest = o.region, len(o.path)
 		}
 	}
 	return r
