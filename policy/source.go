@@ -47,6 +47,29 @@ func ReadDir(path string) (*Source, error) {
 	return src, nil
 }
 
+// Links lists those files of the set in a directory that are symbolic links,
+// whether or not they lead anywhere; a single file is no directory and has none.
+func Links(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if partOfSet(e.Name()) && e.Type()&fs.ModeSymlink != 0 {
+			out = append(out, filepath.Join(path, e.Name()))
+		}
+	}
+	return out, nil
+}
+
 // readDir reads a set and lists what is passed over beside it.
 func readDir(path string) (*Source, []Problem, error) {
 	info, err := os.Stat(path)

@@ -33,7 +33,7 @@ const (
 
 // fileStamp changes when a file's content does, in place or by replacement.
 func fileStamp(info fs.FileInfo) string {
-	return fmt.Sprintf("%d %d %s", info.Size(), info.ModTime().UnixNano(), changeOf(info))
+	return fmt.Sprintf("%d %d %s", info.Size(), info.ModTime().UnixNano(), osfile.ChangeOf(info))
 }
 
 // stampOf sums up the stamps of all state files.

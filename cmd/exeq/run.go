@@ -130,11 +130,15 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	defer stop()
 	go inst.Store.WhenBehind(watching, func(context.Context) error { return drainer(inst.LeaveDrainer) })
 
+	hidden, err := inst.Hidden()
+	if err != nil {
+		return nil, err
+	}
 	launch := &exeq.Launch{
 		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
 		Program: program.File, Argv: o.argv, Env: at.Environ(os.Environ()), Dir: at.Workspace,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Hidden: inst.Hidden(), Scratch: inst.Scratch(), Observe: o.observe,
+		Hidden: hidden, Scratch: inst.Scratch(), Observe: o.observe,
 	}
 	children := newChildren(ctx, inst)
 	o.giveEgress(ctx, c, launch, inst.Log, children.serve)

@@ -1,4 +1,4 @@
-package record
+package osfile
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// changeOf is a file's inode and its change time, which no caller can set.
-func changeOf(info fs.FileInfo) string {
+// ChangeOf is a file's inode and its change time, which no caller can set.
+func ChangeOf(info fs.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return ""

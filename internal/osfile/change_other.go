@@ -1,8 +1,8 @@
 //go:build !linux
 
-package record
+package osfile
 
 import "io/fs"
 
-// changeOf tells nothing more where the change time has another name.
-func changeOf(fs.FileInfo) string { return "" }
+// ChangeOf tells nothing more where the change time has another name.
+func ChangeOf(fs.FileInfo) string { return "" }

@@ -3,12 +3,14 @@ package standalone
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/policy"
 )
 
@@ -99,19 +101,24 @@ func stampOf(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	files := []string{path}
-	if info.IsDir() {
-		if files, err = filepath.Glob(filepath.Join(path, "*")); err != nil {
-			return "", err
-		}
-	}
 	var b strings.Builder
-	for _, f := range files {
-		info, err := os.Stat(f)
+	note := func(name string, info fs.FileInfo) {
+		fmt.Fprintf(&b, "%q %d %d %s\n", name, info.Size(), info.ModTime().UnixNano(), osfile.ChangeOf(info))
+	}
+	if !info.IsDir() {
+		note("", info)
+		return b.String(), nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		info, err := os.Stat(filepath.Join(path, e.Name()))
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+		note(e.Name(), info)
 	}
 	return b.String(), nil
 }

@@ -161,20 +161,42 @@ func (in *Installation) PolicyPath() string {
 	return filepath.Join(in.Dir, "policy")
 }
 
-// Hidden are the paths that must not exist inside an execution.
-func (in *Installation) Hidden() []string {
-	hidden := []string{in.Dir}
-	if p, err := filepath.Abs(in.PolicyPath()); err == nil && !strings.HasPrefix(p, in.Dir+"/") {
-		hidden = append(hidden, p)
+// Hidden are the paths that must not exist inside an execution, with what they
+// link to.
+func (in *Installation) Hidden() ([]string, error) {
+	obeyed, err := in.obeyed()
+	return append(obeyed, otherStates()...), err
+}
+
+// obeyed are the state and what the policy set is read from: whoever could write
+// one of its files, wherever it lies, would decide.
+func (in *Installation) obeyed() ([]string, error) {
+	p, err := filepath.Abs(in.PolicyPath())
+	if err != nil {
+		return []string{in.Dir}, err
 	}
-	return append(hidden, otherStates()...)
+	links, err := policy.Links(p)
+	return append([]string{in.Dir, p}, links...), err
 }
 
 // Scratch is where copies of approved programs are kept.
 func (in *Installation) Scratch() string { return filepath.Join(in.Dir, "programs") }
 
-// protect takes the right to write Exeq's own binary, wherever it lies.
+// protect takes the right to write Exeq's own binary, wherever it lies, and to
+// replace a symbolic link that leads to state or policy. What they lead to is
+// hidden.
 func (in *Installation) protect(r *exeq.Rights) (*exeq.Rights, error) {
+	obeyed, err := in.obeyed()
+	if err != nil {
+		return nil, err
+	}
+	f := follower{}
+	for _, p := range obeyed {
+		passed, _ := f.follow(p)
+		for _, link := range passed {
+			r = take(r, link, pinned)
+		}
+	}
 	started, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("where Exeq's own binary lies cannot be told, so it cannot be protected; is /proc mounted? %w", err)
