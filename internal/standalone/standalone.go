@@ -179,8 +179,15 @@ func (in *Installation) obeyed() ([]string, error) {
 	return append([]string{in.Dir, p}, links...), err
 }
 
-// Scratch is where copies of approved programs are kept.
-func (in *Installation) Scratch() string { return filepath.Join(in.Dir, "programs") }
+// Scratch is where copies of approved programs are kept; enforcement follows no
+// link to it.
+func (in *Installation) Scratch() string {
+	dir := in.Dir
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	return filepath.Join(dir, "programs")
+}
 
 // protect takes the right to write Exeq's own binary, wherever it lies, and to
 // replace a symbolic link that leads to state or policy. What they lead to is
