@@ -49,6 +49,9 @@ type Attack struct {
 	// Policy is a Cedar text to put beside the starter policy.
 	Policy string
 	Quotas exeq.Quotas
+	// Deep puts state and policy two levels below the workspace, with a file of
+	// the policy that is a link: {state}, {policy} and {linkedpolicy}.
+	Deep bool
 	// Then is what happens outside once the attack is ready: "crash" (the
 	// supervisor is killed), "revoke", "touch", "hand in", "dial", "talk".
 	Then string

@@ -55,7 +55,9 @@ func (s *scene) governed(a Attack, tier exeq.Tier, argv []string) []string {
 	if strings.Contains(a.Line, "{exeq}") {
 		head[0] = s.places["exeq"]
 	}
-	if a.Policy != "" || a.Quotas != (exeq.Quotas{}) {
+	if a.Deep {
+		head = append(head, "--policy", s.places["policy"])
+	} else if a.Policy != "" || a.Quotas != (exeq.Quotas{}) {
 		head = append(head, "--policy", s.policy(a))
 	}
 	return append(append(head, "--"), argv...)
@@ -82,7 +84,7 @@ func (s *scene) plant() {
 
 // policy writes the starter policy with what the row adds.
 func (s *scene) policy(a Attack) string {
-	dir := filepath.Join(s.dir, "policy")
+	dir := s.places["policy"]
 	s.mkdir(dir)
 	for name, text := range policy.Starter().Files {
 		if name == policy.SettingsFile && a.Quotas != (exeq.Quotas{}) {

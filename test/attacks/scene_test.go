@@ -40,11 +40,15 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 	must(t, os.Chown(dir, uid, uid))
 	ws, home, out := filepath.Join(dir, "ws"), filepath.Join(dir, "home"), filepath.Join(dir, "out")
 	token := random("t")
+	own := dir
+	if a.Deep {
+		own = filepath.Join(ws, "conf", "own")
+	}
 	s.places = map[string]string{
 		"ws": ws, "home": home, "out": out, "token": token, "SECRET": s.secret,
 		"secret": out + "/secret", "target": out + "/target", "rootsecret": out + "/rootsecret",
 		"tool": ws + "/tools/tool", "lib": ws + "/tools/evil.so", "code": ws + "/tools/code",
-		"faraway": out + "/tool", "exeq": dir + "/exeq", "state": dir + "/state", "wide": ws + "/wide",
+		"faraway": out + "/tool", "exeq": dir + "/exeq", "state": own + "/state", "policy": own + "/policy", "linkedpolicy": ws + "/rules/linked.cedar", "wide": ws + "/wide",
 		"sock": out + "/d.sock", "wssock": ws + "/d.sock", "fdsock": out + "/fd.sock", "dgram": out + "/dg.sock",
 		"abstract": random("a"), "agent": out + "/agent.sock", "key": random("k"),
 		"TOOLHASH": world.tool, "LIBHASH": world.lib, "CODEHASH": world.code,
@@ -78,6 +82,14 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		if strings.Contains(a.Line, "./"+name+" ") {
 			install(t, name, ws+"/"+name, 0o755, uid)
 		}
+	}
+	if a.Deep {
+		s.mkdir(ws + "/conf")
+		s.mkdir(own)
+		s.policy(a)
+		s.mkdir(ws + "/rules")
+		s.write(s.places["linkedpolicy"], "// as it was\n", 0o644)
+		must(t, os.Symlink("../../../rules/linked.cedar", s.places["policy"]+"/linked.cedar"))
 	}
 	s.special(a.Line + " " + a.Proof.What)
 	s.ears = listen(s, a)
