@@ -23,7 +23,7 @@ func (in *Installation) Protect(at Place) func(*exeq.Rights) (*exeq.Rights, erro
 	return func(r *exeq.Rights) (*exeq.Rights, error) {
 		r = repositories(r, at.Workspace)
 		r = ownHome(r, at, ownHomeDir())
-		return in.protect(links(r, at))
+		return in.keep(links(r, at))
 	}
 }
 

@@ -138,7 +138,7 @@ func (in *Installation) Governor(e exeq.Enforcer) (*exeq.Governor, error) {
 		Policies: in.policies, Issuer: in.issuer, Recorder: in.Store, Admitter: admitter,
 		Enforcer: e, Appraiser: attest.Appraiser{},
 		IssuerKey: in.Keys.Signer(exeq.RoleIssuer), NodeKey: in.Keys.Signer(exeq.RoleNode),
-		Actor: in.actor, Revocations: in.revocations, Within: in.protect,
+		Actor: in.actor, Revocations: in.revocations, Within: in.keep,
 		Log: in.Log, Tick: exeq.DefaultTick, Lease: exeq.DefaultLease,
 	}, nil
 }
@@ -189,10 +189,9 @@ func (in *Installation) Scratch() string {
 	return filepath.Join(dir, "programs")
 }
 
-// protect takes the right to write Exeq's own binary, wherever it lies, and to
-// replace a symbolic link that leads to state or policy. What they lead to is
-// hidden.
-func (in *Installation) protect(r *exeq.Rights) (*exeq.Rights, error) {
+// keep takes the right to replace a symbolic link that leads to state or policy
+// (what they lead to is hidden), and what protect does.
+func (in *Installation) keep(r *exeq.Rights) (*exeq.Rights, error) {
 	obeyed, err := in.obeyed()
 	if err != nil {
 		return nil, err
@@ -204,6 +203,11 @@ func (in *Installation) protect(r *exeq.Rights) (*exeq.Rights, error) {
 			r = take(r, link, pinned)
 		}
 	}
+	return in.protect(r)
+}
+
+// protect takes the right to write Exeq's own binary, wherever it lies.
+func (in *Installation) protect(r *exeq.Rights) (*exeq.Rights, error) {
 	started, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("where Exeq's own binary lies cannot be told, so it cannot be protected; is /proc mounted? %w", err)
