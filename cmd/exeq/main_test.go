@@ -11,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"exeq": main})
+	testscript.Main(m, map[string]func(){"exeq": main, "liar": liar})
 }
 
 // TestSessions runs the command line as people do; each file is one session.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/internal/nested"
 	"github.com/exeq/exeq/internal/standalone"
@@ -65,7 +66,30 @@ func (k *children) open(l *exeq.Launch, r exeq.Running) {
 			}
 		},
 	}
+	if in, ok := r.(looked); ok {
+		k.parent.Sight = sight{in}
+	}
 	close(k.opened)
+}
+
+// looked is an execution that can be looked into.
+type looked interface {
+	Living() ([]enforce.Process, error)
+	Holders(port int) ([]enforce.Process, error)
+}
+
+// sight is what a supervisor sees inside its execution.
+type sight struct{ in looked }
+
+func (s sight) Living() ([]nested.Process, error)          { return processes(s.in.Living()) }
+func (s sight) Holders(port int) ([]nested.Process, error) { return processes(s.in.Holders(port)) }
+
+func processes(in []enforce.Process, err error) ([]nested.Process, error) {
+	out := make([]nested.Process, len(in))
+	for i, p := range in {
+		out[i] = nested.Process(p)
+	}
+	return out, err
 }
 
 func (k *children) serve(c net.Conn) {

@@ -5,6 +5,7 @@ package landlock
 import (
 	"fmt"
 	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -132,6 +133,9 @@ func openPath(path string) (fd int, st unix.Stat_t, err error) {
 			break
 		}
 	}
+	if err == unix.ENOSYS {
+		fd, err = walkPath(path) // inside an execution, whose filter has no openat2
+	}
 	if err != nil {
 		return -1, st, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -140,4 +144,37 @@ func openPath(path string) (fd int, st unix.Stat_t, err error) {
 		return -1, st, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return fd, st, nil
+}
+
+// walkPath opens a path as openPath does, one component after the other.
+func walkPath(path string) (int, error) {
+	at, err := openPart(unix.AT_FDCWD, "/")
+	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		if err != nil || part == "" {
+			break
+		}
+		var st unix.Stat_t
+		if err = unix.Fstat(at, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			err = unix.ELOOP
+		}
+		var next int
+		if err == nil {
+			next, err = openPart(at, part)
+		}
+		unix.Close(at)
+		at = next
+	}
+	if err != nil {
+		return -1, err
+	}
+	return at, nil
+}
+
+func openPart(dir int, name string) (int, error) {
+	for {
+		fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
 }

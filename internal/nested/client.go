@@ -107,7 +107,7 @@ type client struct {
 func (r *client) follow() (*Outcome, error) {
 	for {
 		var m message
-		if err := r.receive(&m, exeq.MaxRightsBytes); err != nil {
+		if err := r.receive(&m, 2*exeq.MaxRightsBytes); err != nil {
 			r.killAll()
 			return nil, fmt.Errorf("%w: nested run: the supervisor is gone: %w", exeq.ErrRevoked, err)
 		}
@@ -139,13 +139,15 @@ func (r *client) start(s *start) error {
 		// The thread is narrowed and then thrown away with its goroutine.
 		runtime.LockOSThread()
 		if s.Rights != nil {
-			if err := narrow(s.Rights); err != nil {
+			if err := narrow(s); err != nil {
 				started <- err
 				return
 			}
 		}
 		r.cmd = &exec.Cmd{Path: r.path, Args: r.argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-			Env: environ(s.ID)}
+			// We are its reaper: without us nobody could tell its end.
+			SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+			Env:         environ(s.ID)}
 		if err := r.cmd.Start(); err != nil {
 			started <- err
 			return
@@ -203,15 +205,26 @@ func environ(id string) []string {
 }
 
 // narrow puts the difference to the parent's rights in force on this thread.
-func narrow(r *exeq.Rights) error {
-	ruleset, report, err := landlock.Build(r, landlock.Options{Gated: true})
+func narrow(s *start) error {
+	ruleset, report, err := landlock.Build(s.Rights, landlock.Options{Gated: true, Labelled: true})
 	if err != nil {
 		return err
 	}
 	defer unix.Close(ruleset)
+	// What is masked for the parent too is so already.
+	over := map[string]landlock.Access{}
 	for _, m := range report.Masks {
-		if m.Over&^m.Leave != 0 {
-			return fmt.Errorf("%s: its rights are narrower than its parent's inside a tree, which needs a mount: give the whole tree less", m.Path)
+		over[m.Path] |= m.Over
+	}
+	for _, m := range report.Missing {
+		over[m.Path] |= m.Over
+	}
+	for path, o := range over {
+		id := exeq.EncodeBytes(path)
+		for _, a := range []exeq.Access{s.Bound.Lookup(id), s.Bound.Lookup(strings.TrimSuffix(id, "/") + "/\x00")} {
+			if a.Read && o&landlock.Read != 0 || a.Write && o&landlock.Write != 0 {
+				return fmt.Errorf("%s: its rights are narrower than its parent's inside a tree, which needs a mount: give the whole tree less", path)
+			}
 		}
 	}
 	return landlock.Restrict(ruleset)

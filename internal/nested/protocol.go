@@ -6,7 +6,9 @@
 //
 // The kernel holds the child to its parent's rights, whatever it does. Where
 // its own are narrower, the client puts Landlock in force before it starts the
-// command: a caller that skips this only keeps what it has anyway.
+// command: a caller that skips this only keeps what it has anyway, and the child's start
+// says that its client alone holds it. Who a client is, in which run it stands
+// and what of it is alive the supervisor sees for itself ([Sight]).
 package nested
 
 import (
@@ -32,8 +34,8 @@ type ask struct {
 	Argv    []string `json:"argv"`    // EncodeBytes
 	Dir     string   `json:"dir"`     // EncodeBytes
 	// Within is the execution that the client stands in: the parent, or a
-	// nested run of it that is alive. Whoever names the wrong one is still
-	// held by the kernel to what holds for it.
+	// nested run of it that is alive. Whoever names another than the innermost
+	// that the supervisor sees around it is refused.
 	Within string `json:"within"`
 	Intent string `json:"intent,omitempty"`
 }
@@ -56,6 +58,8 @@ type start struct {
 	ID string `json:"id"`
 	// Rights, where they are narrower than what the kernel holds already.
 	Rights *exeq.Rights `json:"rights,omitempty"`
+	// Bound, beside Rights: those of the parent.
+	Bound *exeq.Rights `json:"bound,omitempty"`
 }
 
 // Outcome is what became of a nested run.

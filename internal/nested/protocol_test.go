@@ -52,6 +52,22 @@ func TestReceiveIsStrict(t *testing.T) {
 	}
 }
 
+// seen is a Sight of processes that all hold the connection.
+type seen struct{ Processes []Process }
+
+func (s *seen) Living() ([]Process, error) { return s.Processes, nil }
+func (s *seen) Holders(int) ([]Process, error) {
+	if len(s.Processes) == 0 {
+		return nil, errors.New("nobody")
+	}
+	return s.Processes, nil
+}
+
+// fromInside gives a pipe the address of a TCP connection.
+type fromInside struct{ net.Conn }
+
+func (fromInside) RemoteAddr() net.Addr { return &net.TCPAddr{Port: 1} }
+
 // TestServeRefuses: a client that asks for nonsense is told so and starts
 // nothing; one that says nothing is not waited for.
 func TestServeRefuses(t *testing.T) {
@@ -71,10 +87,15 @@ func TestServeRefuses(t *testing.T) {
 		"relative program":    {`{"v":1,"program":"true","argv":["true"],"dir":"/","within":"parent"}`, "program"},
 		"a path that climbs":  {`{"v":1,"program":"/bin/../true","argv":["true"],"dir":"/","within":"parent"}`, "program"},
 		"relative directory":  {`{"v":1,"program":"/bin/true","argv":["true"],"dir":".","within":"parent"}`, "working directory"},
-		"somebody else's run": {`{"v":1,"program":"/bin/true","argv":["true"],"dir":"/","within":"other"}`, `no execution "other"`},
+		"somebody else's run": {`{"v":1,"program":"/bin/true","argv":["true"],"dir":"/","within":"other"}`, `stand in execution "other"`},
+		"nobody who is seen":  {`{"v":1,"program":"/bin/true","argv":["true"],"dir":"/","within":"unseen"}`, "cannot be seen"},
 	} {
 		near, far := net.Pipe()
-		go p.Serve(context.Background(), near)
+		p.Sight = &seen{Processes: []Process{{PID: 2, Parent: 1, Began: 2}}}
+		if strings.Contains(c.line, "unseen") {
+			p.Sight = &seen{}
+		}
+		go p.Serve(context.Background(), fromInside{near})
 		far.SetDeadline(time.Now().Add(10 * time.Second))
 		if _, err := far.Write([]byte(c.line + "\n")); err != nil {
 			t.Fatal(err)

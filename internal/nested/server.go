@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"path"
 	"sync"
 	"time"
 
@@ -31,34 +30,11 @@ type Parent struct {
 	// Status maps a run's outcome to an exit status.
 	Status func(*exeq.Outcome, error) int
 
+	// Sight is what the supervisor sees inside by itself.
+	Sight Sight
+
 	mu   sync.Mutex
-	live map[string]*exeq.Rights // nested runs
-}
-
-// bound gives the rights within which a run inside an execution lies.
-func (p *Parent) bound(id string) (*exeq.Rights, error) {
-	if id == p.ID {
-		return p.Rights, nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := p.live[id]; r != nil {
-		return r, nil
-	}
-	return nil, fmt.Errorf("nested run: there is no execution %q in this one", id)
-}
-
-func (p *Parent) setLive(id string, r *exeq.Rights) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.live == nil {
-		p.live = map[string]*exeq.Rights{}
-	}
-	if r == nil {
-		delete(p.live, id)
-	} else {
-		p.live[id] = r
-	}
+	live map[string]*inside // nested runs; mu is of their kin too
 }
 
 // Serve takes one nested run through the flow over a client's connection.
@@ -71,7 +47,8 @@ func (p *Parent) Serve(ctx context.Context, c net.Conn) {
 		w.send(message{Result: &Outcome{State: exeq.Failed, Status: 125, Error: "nested run: " + err.Error()}})
 		return
 	}
-	out, err := p.run(ctx, w, &a)
+	e := &inside{parent: p, w: w, within: a.Within, gone: make(chan struct{}), pongs: make(chan string, 1), killed: make(chan struct{})}
+	out, err := p.run(ctx, e, &a)
 	r := &Outcome{State: exeq.Failed, Status: p.Status(out, err)}
 	if out != nil {
 		r.ID, r.State, r.Code, r.Exit = out.ID, out.State, out.Code, out.Exit
@@ -80,9 +57,19 @@ func (p *Parent) Serve(ctx context.Context, c net.Conn) {
 		r.Error = err.Error()
 	}
 	w.send(message{Result: r})
+	if e.kin == nil {
+		return
+	}
+	// A client that goes on holds rights under a permit that is over.
+	select {
+	case <-e.killed:
+		e.awaitOver(true, true, 2*e.launch.Lease, "a nested run was ended and its client goes on")
+	default:
+		e.awaitOver(false, true, 10*e.launch.Lease, "a nested run is over and its client goes on")
+	}
 }
 
-func (p *Parent) run(ctx context.Context, w *wire, a *ask) (*exeq.Outcome, error) {
+func (p *Parent) run(ctx context.Context, e *inside, a *ask) (*exeq.Outcome, error) {
 	if a.Version != 1 {
 		return nil, fmt.Errorf("nested run: %w: version %d", exeq.ErrCannotTell, a.Version)
 	}
@@ -108,11 +95,15 @@ func (p *Parent) run(ctx context.Context, w *wire, a *ask) (*exeq.Outcome, error
 	if err := exeq.CheckPath(a.Dir); err != nil {
 		return nil, fmt.Errorf("nested run: working directory: %w", err)
 	}
-	bound, err := p.bound(a.Within)
+	client, all, err := p.meet(e.w)
+	if err != nil {
+		return nil, fmt.Errorf("%w: nested run: %w", exeq.ErrEnforce, err)
+	}
+	bound, err := p.bound(a.Within, client, all)
 	if err != nil {
 		return nil, err
 	}
-	e := &inside{parent: p, bound: bound, w: w, gone: make(chan struct{}), pongs: make(chan string, 1), killed: make(chan struct{})}
+	e.client, e.bound = client, bound
 	g, err := p.Governor(e)
 	if err != nil {
 		return nil, err
@@ -133,10 +124,13 @@ func (p *Parent) run(ctx context.Context, w *wire, a *ask) (*exeq.Outcome, error
 // inside is the enforcer, and the one execution, of a nested run.
 type inside struct {
 	parent *Parent
-	bound  *exeq.Rights // of the execution around it
+	bound  *exeq.Rights // of the executions around it
+	within string       // the innermost of them
+	client []Process
+	kin    *kin // since its release
 	w      *wire
 	launch *exeq.Launch
-	gone   chan struct{} // closed when nothing of it is alive, as far as the client tells
+	gone   chan struct{} // closed when the client says that nothing of it is alive, and that is seen
 	pongs  chan string
 	killed chan struct{}
 	once   sync.Once
@@ -153,12 +147,26 @@ type inside struct {
 
 func (e *inside) Tier() exeq.Tier { return e.parent.Applied.Tier }
 
-// applied: what holds is the parent's; what the child does is on record there.
+// heldByClient is what the start says of rights narrower than the parent's.
+const heldByClient = "nested run: what its rights leave out of its parent's is held by its client alone, and so is its quota"
+
+// Applied: what holds is the parent's; what the child does is on record there.
 func (e *inside) Applied() exeq.Applied {
 	a := e.parent.Applied
 	a.Seen = map[string]string{"exec": "none", "map": "none", "read": "none", "write": "none", "connect": "none"}
 	a.Downgrades = []string{"nested run: its activities are on record with its parent, " + e.parent.ID}
+	if e.narrower() {
+		a.Canary = "nothing of its own; within its parent: " + a.Canary
+		a.Downgrades = append(a.Downgrades, heldByClient)
+	}
 	return a
+}
+
+// narrower: its rights lie below those that hold by the kernel and the gate,
+// the outermost's.
+func (e *inside) narrower() bool {
+	_, same := e.parent.Rights.Within(e.launch.Rights)
+	return !same || e.parent.Rights.Quotas != e.launch.Rights.Quotas
 }
 
 // Launch implements exeq.Enforcer.
@@ -166,11 +174,20 @@ func (e *inside) Launch(_ context.Context, l *exeq.Launch) (exeq.Running, error)
 	e.launch = l
 	s := &start{ID: l.ID}
 	if _, same := e.bound.Within(l.Rights); !same {
-		s.Rights = l.Rights
+		s.Rights, s.Bound = l.Rights, e.bound
 	}
 	if err := l.Ready(e.Applied()); err != nil {
 		return nil, err
 	}
+	if err := e.begin(); err != nil {
+		return nil, fmt.Errorf("%w: nested run: %w", exeq.ErrEnforce, err)
+	}
+	released := false
+	defer func() {
+		if !released {
+			e.end()
+		}
+	}()
 	if err := e.w.send(message{Start: s}); err != nil {
 		return nil, fmt.Errorf("%w: nested run: %w", exeq.ErrEnforce, err)
 	}
@@ -183,7 +200,7 @@ func (e *inside) Launch(_ context.Context, l *exeq.Launch) (exeq.Running, error)
 		return nil, fmt.Errorf("%w: nested run: the client did not start the command", exeq.ErrEnforce)
 	}
 	e.w.SetReadDeadline(time.Time{})
-	e.parent.setLive(l.ID, l.Rights)
+	released = true
 	e.began = time.Now()
 	e.deadline = e.began.Add(l.Lease)
 	go e.listen()
@@ -191,19 +208,22 @@ func (e *inside) Launch(_ context.Context, l *exeq.Launch) (exeq.Running, error)
 	return e, nil
 }
 
-// listen follows the client until it tells the end or is gone.
+// listen follows the client until it tells the end or is gone. Neither is
+// believed before it is seen; what does not come true ends the parent.
 func (e *inside) listen() {
 	defer close(e.gone)
-	defer e.parent.setLive(e.launch.ID, nil)
+	defer e.end()
 	for {
 		var m message
 		if err := e.w.receive(&m, exeq.MaxLeafBytes); err != nil {
 			e.setExit(exeq.Exit{Code: 137, Signal: 9}, "the client is gone: "+err.Error())
+			e.awaitOver(true, true, e.launch.Lease, "a nested run's client is gone and what it started goes on")
 			return
 		}
 		switch {
 		case m.Exit != nil:
 			e.setExit(*m.Exit, "")
+			e.awaitOver(false, false, e.launch.Lease, "a nested run is said to be over and goes on")
 			return
 		case m.Pong != "":
 			select {
@@ -249,6 +269,7 @@ func (e *inside) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 	ev := &exeq.Evidence{Sequence: e.sequence, Time: exeq.At(time.Now()), Challenge: ch, Programs: []exeq.Program{},
 		Environment: e.parent.Applied.Environment, Supervisor: true, WallMillis: time.Since(e.began).Milliseconds()}
 	e.mu.Unlock()
+	e.look()
 	sent := time.Now()
 	if err := e.w.send(message{Ping: ch}); err == nil {
 		select {
@@ -283,23 +304,19 @@ func (e *inside) Renew(r exeq.Renewal) error {
 }
 
 // Kill implements exeq.Running. The client kills; one that does not say so in
-// time, or at all, takes its parent with it.
+// time, or at all, or of which something may still be seen, takes its parent
+// with it.
 func (e *inside) Kill(reason string) error {
 	e.once.Do(func() {
 		close(e.killed)
+		e.look()
 		if err := e.w.send(message{Kill: reason}); err != nil {
-			e.parent.End("a nested run could not be ended: " + path.Base(e.launch.ID))
-			return
+			e.w.Close() // listen looks at what is left
 		}
 		select {
 		case <-e.gone:
-			e.mu.Lock()
-			lost := e.lost
-			e.mu.Unlock()
-			if lost != "" {
-				e.parent.End("a nested run was to end and " + lost)
-			}
-		case <-time.After(e.launch.Lease):
+			e.awaitOver(true, false, e.launch.Lease, "a nested run was to end and goes on")
+		case <-time.After(2 * e.launch.Lease):
 			e.parent.End("a nested run was to end and did not")
 			e.w.Close()
 		}
