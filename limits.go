@@ -49,6 +49,22 @@ const (
 	MaxProxyHeadBytes = 32 << 10
 	MaxProxyHeaders   = 200
 	MaxProxyConns     = 512
+	// MaxRepositories bounds the git repositories of one workspace whose
+	// configuration is kept: each costs several cells of the rights.
+	// MaxGitDirectories bounds the directories searched for them, and
+	// MaxGitHooks the files of one directory of hooks that are looked at.
+	MaxRepositories   = 500
+	MaxGitDirectories = 10_000
+	MaxGitHooks       = 1000
+	// MaxGitIndexBytes bounds a git index, MaxGitConfigBytes a configuration,
+	// MaxGitPointerBytes a .git or commondir file (git's own limit of the
+	// former).
+	MaxGitIndexBytes   = 256 << 20
+	MaxGitConfigBytes  = 1 << 20
+	MaxGitPointerBytes = 1 << 20
+	// MaxDirectoriesBeside bounds the directories of a workspace in which a
+	// repository that no policy names is looked for.
+	MaxDirectoriesBeside = 2000
 )
 
 // Times of the flow. A lease counts on CLOCK_BOOTTIME.

@@ -28,6 +28,7 @@ type lookingBack struct {
 	// workspace is where else is looked; empty: nowhere.
 	workspace string
 	beside    map[string]string // what lay beside, and what identified it
+	unseen    []string          // why that may not be all
 	rights    *exeq.Rights
 	// live, where set, gets what was launched.
 	live func(*exeq.Launch, exeq.Running)
@@ -93,6 +94,9 @@ func (e *lookingBack) tell(w io.Writer) {
 			say("changed", p, "git and other tools may act on")
 		}
 	}
+	for _, why := range e.unseen {
+		fmt.Fprintf(w, "exeq: repositories in %s may have been made or changed unseen: %s\n", exeq.EncodeBytes(e.workspace), why)
+	}
 }
 
 // watched are the repositories beside the workspace's own, which policy does
@@ -101,6 +105,7 @@ func (e *lookingBack) tell(w io.Writer) {
 // one, and a rebase that waits to be continued.
 func (e *lookingBack) watched() map[string]string {
 	out := map[string]string{}
+	e.unseen = nil
 	if e.workspace == "" || e.rights == nil {
 		return out
 	}
@@ -130,18 +135,44 @@ func (e *lookingBack) watched() map[string]string {
 		if e.rights.Lookup(exeq.EncodeBytes(p)).Write {
 			out[p] = "a directory"
 		}
-		for _, name := range []string{"config", "config.worktree", "hooks", "commondir"} {
+		for _, name := range []string{"config", "config.worktree", "commondir"} {
 			note(path.Join(p, name))
 		}
+		hooks := path.Join(p, "hooks")
+		if !note(hooks) {
+			return
+		}
+		// A file that is written in place leaves its directory as it is.
+		files, _ := os.ReadDir(hooks)
+		if len(files) > exeq.MaxGitHooks {
+			e.unseen = append(e.unseen, fmt.Sprintf("only %d files of %s are looked at", exeq.MaxGitHooks, exeq.EncodeBytes(hooks)))
+			files = files[:exeq.MaxGitHooks]
+		}
+		for _, f := range files {
+			note(path.Join(hooks, f.Name()))
+		}
 	}
-	for _, p := range standalone.Embedded(e.workspace) {
+	embedded, err := standalone.Embedded(e.workspace)
+	if err != nil {
+		e.unseen = append(e.unseen, err.Error())
+	}
+	for _, p := range embedded {
 		entry(p)
 	}
-	entries, _ := os.ReadDir(e.workspace)
-	for _, d := range entries[:min(len(entries), maxBeside)] {
-		if d.IsDir() && d.Name() != ".git" {
-			entry(path.Join(e.workspace, d.Name(), ".git"))
+	entries, err := os.ReadDir(e.workspace)
+	if err != nil {
+		e.unseen = append(e.unseen, err.Error())
+	}
+	directories := 0
+	for _, d := range entries {
+		if !d.IsDir() || d.Name() == ".git" {
+			continue
 		}
+		if directories++; directories > exeq.MaxDirectoriesBeside {
+			e.unseen = append(e.unseen, fmt.Sprintf("only %d directories of it are looked into", exeq.MaxDirectoriesBeside))
+			break
+		}
+		entry(path.Join(e.workspace, d.Name(), ".git"))
 	}
 	bare := map[string]bool{}
 	for _, name := range []string{"HEAD", "objects", "refs", "config"} {
@@ -155,9 +186,6 @@ func (e *lookingBack) watched() map[string]string {
 	note(path.Join(git, "rebase-merge", "git-rebase-todo"))
 	return out
 }
-
-// maxBeside bounds the directories of a workspace that are looked into.
-const maxBeside = 2000
 
 // identity changes whenever a file or a directory's entries do.
 func identity(info fs.FileInfo) string {

@@ -21,7 +21,10 @@ import (
 // an error.
 func (in *Installation) Protect(at Place) func(*exeq.Rights) (*exeq.Rights, error) {
 	return func(r *exeq.Rights) (*exeq.Rights, error) {
-		r = repositories(r, at.Workspace)
+		r, err := repositories(r, at.Workspace)
+		if err != nil {
+			return nil, err
+		}
 		r = ownHome(r, at, ownHomeDir())
 		return in.keep(links(r, at))
 	}

@@ -2,11 +2,14 @@ package standalone
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/exeq/exeq"
 )
@@ -19,84 +22,120 @@ import (
 // gitGuarded are the names in a git directory that decide what git runs.
 var gitGuarded = []string{"config", "config.worktree", "hooks", "commondir"}
 
-// maxRepositories bounds how many are looked at.
-const maxRepositories = 500
-
 // repositories puts on each repository that belongs to the workspace's what
 // policy says of .git in it. A policy that leaves .git/config open is obeyed.
-func repositories(r *exeq.Rights, workspace string) *exeq.Rights {
+// What cannot be looked at is an error: an agent can fill every limit, and what
+// then went unkept is what it would write next.
+func repositories(r *exeq.Rights, workspace string) (*exeq.Rights, error) {
 	git := filepath.Join(workspace, ".git")
 	config := lost(r, exeq.EncodeBytes(filepath.Join(git, "config")))
 	if !config.at.Write {
-		return r
+		return r, nil
+	}
+	s := scan(workspace)
+	for _, p := range s.wide {
+		if r.Lookup(exeq.EncodeBytes(p) + "/\x00").Write {
+			s.refuse("core.hooksPath of %s is %s, which holds the work itself, so that its hooks cannot be kept: name a directory of its own for them", exeq.EncodeBytes(workspace), exeq.EncodeBytes(p))
+		}
+	}
+	if s.err != nil {
+		return nil, fmt.Errorf("git repositories of the workspace cannot be kept as policy says: %w", s.err)
 	}
 	// Whoever may not write the configuration may not put another in its place.
 	out := take(r, git, pinned)
-	for _, name := range gitGuarded {
-		out = take(out, filepath.Join(git, name), config)
-	}
-	s := scan(workspace)
-	for _, dir := range s.dirs {
+	for _, dir := range append([]string{git}, s.dirs...) {
 		for _, name := range gitGuarded {
 			out = take(out, filepath.Join(dir, name), config)
 		}
 	}
-	for _, p := range s.pointers {
+	for _, p := range append(s.pointers, s.named...) {
 		out = take(out, p, config)
 	}
-	for _, p := range s.entries {
+	for _, p := range append(s.entries, s.absent...) {
 		out = take(out, p, pinned)
 	}
-	for _, p := range s.named {
-		out = take(out, p, config)
-	}
-	return out
+	return out, nil
 }
 
 // Embedded are the .git entries of the repositories that the workspace's
-// index, or that of a repository in it, embeds, as they are now.
-func Embedded(workspace string) []string { return scan(workspace).entries }
+// index, or that of a repository in it, embeds, as they are now. The error says
+// why they may not be all.
+func Embedded(workspace string) ([]string, error) {
+	s := scan(workspace)
+	return s.entries, s.err
+}
 
 // repositoryScan is what belongs to the repository of a workspace.
 type repositoryScan struct {
-	dirs     []string // git directories
-	entries  []string // the .git of embedded repositories, files or directories
-	pointers []string // files of linked worktrees that say where the rest is
-	named    []string // files and directories that a configuration names
-	seen     map[string]bool
+	workspace string
+	dirs      []string // git directories
+	entries   []string // the .git of embedded repositories, files or directories
+	absent    []string // places of embedded repositories that are not there, not all
+	pointers  []string // files of linked worktrees that say where the rest is
+	named     []string // files and directories that a configuration names
+	wide      []string // directories of hooks that hold a worktree
+	seen      map[[2]string]bool
+	read      map[[2]string]bool // configurations
+	listed    int                // directories
+	err       error              // why this is not all
 }
 
 func scan(workspace string) *repositoryScan {
-	s := &repositoryScan{seen: map[string]bool{}}
+	s := &repositoryScan{workspace: workspace, seen: map[[2]string]bool{}, read: map[[2]string]bool{}}
 	s.worktree(workspace)
 	return s
 }
 
+// refuse notes the first reason for which the scan is not complete.
+func (s *repositoryScan) refuse(format string, args ...any) {
+	if s.err == nil {
+		s.err = fmt.Errorf(format, args...)
+	}
+}
+
+// content reads a file of git's that need not be there.
+func (s *repositoryScan) content(name string, limit int64) []byte {
+	b, err := readSome(name, limit)
+	if err != nil && !missing(err) {
+		s.refuse("%s: %w: mend or remove it", exeq.EncodeBytes(name), err)
+	}
+	return b
+}
+
+// pointer reads a file that holds a path, as git does: to the first NUL.
+func (s *repositoryScan) pointer(name string) string {
+	p, _, _ := strings.Cut(string(s.content(name, exeq.MaxGitPointerBytes)), "\x00")
+	return strings.TrimRight(p, "\r\n")
+}
+
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // worktree looks at the repository that is checked out at top.
 func (s *repositoryScan) worktree(top string) {
-	if dir := gitDir(filepath.Join(top, ".git")); dir != "" {
+	if dir := s.gitDir(filepath.Join(top, ".git")); dir != "" {
 		s.repository(dir, top)
 	}
 }
 
 // gitDir is where a .git entry leads.
-func gitDir(entry string) string {
+func (s *repositoryScan) gitDir(entry string) string {
 	info, err := os.Stat(entry)
-	if err != nil {
+	switch {
+	case err != nil && !missing(err):
+		s.refuse("%s: %w", exeq.EncodeBytes(entry), err)
 		return ""
-	}
-	if info.IsDir() {
+	case err != nil || !info.IsDir() && !info.Mode().IsRegular():
+		return "" // nor does git follow it
+	case info.IsDir():
 		return entry
 	}
-	if !info.Mode().IsRegular() {
+	to, ok := strings.CutPrefix(s.pointer(entry), "gitdir: ")
+	if !ok || to == "" {
 		return ""
 	}
-	b, err := readSome(entry, 4096)
-	to, ok := strings.CutPrefix(string(b), "gitdir: ")
-	if err != nil || !ok {
-		return ""
-	}
-	return from(filepath.Dir(entry), strings.TrimRight(to, "\r\n"))
+	return from(filepath.Dir(entry), to)
 }
 
 // from resolves a path that git reads in dir, symbolic links too, as far as it
@@ -112,102 +151,190 @@ func from(dir, p string) string {
 }
 
 func (s *repositoryScan) repository(dir, top string) {
-	if s.seen[dir] || len(s.seen) >= maxRepositories {
+	if s.err != nil || s.seen[[2]string{dir, top}] {
 		return
 	}
-	s.seen[dir] = true
-	s.dirs = append(s.dirs, dir)
-	s.configured(dir, top)
-	if b, err := readSome(filepath.Join(dir, "commondir"), 4096); err == nil {
-		s.repository(from(dir, strings.TrimRight(string(b), "\r\n")), "")
+	s.seen[[2]string{dir, top}] = true
+	if !s.keep(dir) {
+		return
 	}
-	for _, w := range subdirectories(filepath.Join(dir, "worktrees")) {
-		s.dirs = append(s.dirs, w)
-		s.pointers = append(s.pointers, filepath.Join(w, "gitdir"))
+	s.configured(filepath.Join(dir, "config"), top)
+	s.configured(filepath.Join(dir, "config.worktree"), top)
+	if common := s.pointer(filepath.Join(dir, "commondir")); common != "" {
+		// Its hooks are those of this worktree too.
+		s.repository(from(dir, common), "")
+		s.configured(filepath.Join(from(dir, common), "config"), top)
+	}
+	for _, w := range s.subdirectories(filepath.Join(dir, "worktrees")) {
+		if !s.keep(w) {
+			return
+		}
+		at := filepath.Join(w, "gitdir")
+		s.pointers = append(s.pointers, at)
+		if p := s.pointer(at); p != "" {
+			linked := filepath.Dir(from(w, p))
+			s.configured(filepath.Join(dir, "config"), linked)
+			s.configured(filepath.Join(w, "config.worktree"), linked)
+		}
 	}
 	s.modules(filepath.Join(dir, "modules"), 0)
 	if top == "" {
 		return
 	}
-	for _, link := range gitlinks(dir) {
-		if at := filepath.Join(top, link); below(at, top) && at != top && len(s.entries) < maxRepositories {
-			s.entries = append(s.entries, filepath.Join(at, ".git"))
-			s.worktree(at)
+	for _, link := range s.gitlinks(dir) {
+		at := filepath.Join(top, link)
+		if !below(at, top) || at == top {
+			continue
 		}
+		entry := filepath.Join(at, ".git")
+		if _, err := os.Lstat(entry); err != nil && (missing(err) || errors.Is(err, syscall.ENAMETOOLONG)) {
+			// An index can name any number of these. What is made there
+			// later is said at the end of the run.
+			if len(s.absent) < exeq.MaxRepositories {
+				s.absent = append(s.absent, entry)
+			}
+			continue
+		}
+		if len(s.entries) >= exeq.MaxRepositories {
+			s.refuse("the git indexes embed more than %d repositories: remove those that do not belong (git rm --cached)", exeq.MaxRepositories)
+			return
+		}
+		s.entries = append(s.entries, entry)
+		s.worktree(at)
 	}
+}
+
+// keep notes a git directory, unless there are too many.
+func (s *repositoryScan) keep(dir string) bool {
+	if slices.Contains(s.dirs, dir) {
+		return true
+	}
+	if len(s.dirs) >= exeq.MaxRepositories {
+		s.refuse("more than %d git directories belong to it, submodules and linked worktrees counted: remove those that are not needed (in .git/modules and .git/worktrees)", exeq.MaxRepositories)
+		return false
+	}
+	s.dirs = append(s.dirs, dir)
+	return true
 }
 
 // modules finds the git directories of submodules, whose names may hold slashes.
 func (s *repositoryScan) modules(dir string, depth int) {
-	for _, d := range subdirectories(dir) {
+	for _, d := range s.subdirectories(dir) {
 		if _, err := os.Lstat(filepath.Join(d, "HEAD")); err == nil {
 			s.repository(d, "")
-		} else if depth < 8 {
+		} else if depth >= maxModuleDepth {
+			s.refuse("%s: directories below one another more than %d deep: remove it", exeq.EncodeBytes(d), maxModuleDepth)
+		} else {
 			s.modules(d, depth+1)
+		}
+		if s.err != nil {
+			return
 		}
 	}
 }
 
-// configured notes hooks and included files that lie where they can be written.
-func (s *repositoryScan) configured(dir, top string) {
-	b, err := readSome(filepath.Join(dir, "config"), 1<<20)
-	if err != nil {
+// maxModuleDepth is how many slashes a submodule's name may hold.
+const maxModuleDepth = 32
+
+// configured notes hooks and included files, whatever the condition, that a
+// configuration names.
+func (s *repositoryScan) configured(file, top string) {
+	if s.err != nil || s.read[[2]string{file, top}] {
 		return
 	}
-	section := ""
-	for line := range strings.Lines(string(b)) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "[") {
-			section = strings.ToLower(line)
+	s.read[[2]string{file, top}] = true
+	if len(s.read) > 8*exeq.MaxRepositories {
+		s.refuse("git configurations include one another too often")
+		return
+	}
+	for _, c := range settings(s.content(file, exeq.MaxGitConfigBytes)) {
+		if c.value == "" {
 			continue
 		}
-		key, value, ok := strings.Cut(line, "=")
-		if !ok {
-			continue
+		value := c.value
+		if rest, ok := strings.CutPrefix(value, "~/"); ok {
+			value = filepath.Join(os.Getenv("HOME"), rest)
 		}
-		value = strings.Trim(strings.TrimSpace(value), `"`)
-		if value == "" || strings.HasPrefix(value, "~") {
-			continue
-		}
-		switch key = strings.ToLower(strings.TrimSpace(key)); {
-		case key == "hookspath" && strings.HasPrefix(section, "[core"):
+		switch {
+		case c.section == "core" && c.subsection == "" && c.key == "hookspath":
 			if top == "" && !filepath.IsAbs(value) {
 				continue // relative to a worktree that we do not know
 			}
-			// Not the whole repository, whatever it says.
-			if p := from(top, value); !below(top, p) || top == "" {
-				s.named = append(s.named, p)
+			s.hooks(top, value)
+		case (c.section == "include" || c.section == "includeif") && c.key == "path":
+			if device(from(filepath.Dir(file), value)) {
+				continue
 			}
-		case key == "path" && strings.HasPrefix(section, "[include"):
-			s.named = append(s.named, from(dir, value))
+			s.name(filepath.Dir(file), value)
+			if !filepath.IsAbs(value) {
+				value = filepath.Join(filepath.Dir(file), value)
+			}
+			s.configured(value, top)
+		}
+	}
+}
+
+// hooks notes a directory of hooks.
+func (s *repositoryScan) hooks(top, value string) {
+	p := from(top, value)
+	if device(p) {
+		return // /dev/null: no hooks
+	}
+	if below(s.workspace, p) || top != "" && below(top, p) {
+		s.wide = append(s.wide, p)
+		return
+	}
+	s.name(top, value)
+}
+
+func device(p string) bool {
+	info, err := os.Stat(p)
+	return err == nil && info.Mode().Type()&fs.ModeDevice != 0
+}
+
+// name notes what a configuration names, and where it leads.
+func (s *repositoryScan) name(dir, value string) {
+	if len(s.named) >= 4*exeq.MaxRepositories {
+		s.refuse("git configurations name too many files")
+		return
+	}
+	p := value
+	if !filepath.IsAbs(p) {
+		p = filepath.Join(dir, p)
+	}
+	for _, p := range []string{filepath.Clean(p), from(dir, value)} {
+		if !slices.Contains(s.named, p) && p != s.workspace {
+			s.named = append(s.named, p)
 		}
 	}
 }
 
 // subdirectories lists the directories in a directory.
-func subdirectories(dir string) (out []string) {
+func (s *repositoryScan) subdirectories(dir string) (out []string) {
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
+	if err != nil && !missing(err) {
+		s.refuse("%s: %w", exeq.EncodeBytes(dir), err)
 	}
 	for _, e := range entries {
-		if e.IsDir() && len(out) < maxRepositories {
-			out = append(out, filepath.Join(dir, e.Name()))
+		if !e.IsDir() {
+			continue
 		}
+		if s.listed++; s.listed > exeq.MaxGitDirectories {
+			s.refuse("%s: more than %d directories to search for submodules and linked worktrees: remove those that are not needed", exeq.EncodeBytes(dir), exeq.MaxGitDirectories)
+			return out
+		}
+		out = append(out, filepath.Join(dir, e.Name()))
 	}
 	return out
 }
 
-// maxIndexBytes bounds what is read of one index.
-const maxIndexBytes = 256 << 20
-
 // gitlinks are the paths at which an index embeds another repository.
-func gitlinks(dir string) (out []string) {
+func (s *repositoryScan) gitlinks(dir string) (out []string) {
 	files := []string{filepath.Join(dir, "index")}
 	shared, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "sharedindex.*"))
 	for _, name := range append(files, shared...) {
-		b, err := readSome(name, maxIndexBytes)
-		if err != nil || !bytes.Contains(b, []byte{0, 0, 0xe0, 0}) {
+		b := s.content(name, exeq.MaxGitIndexBytes)
+		if !bytes.Contains(b, []byte{0, 0, 0xe0, 0}) {
 			continue // no entry has a gitlink's mode
 		}
 		// A digest's length is the repository's; the wrong one reads nonsense
@@ -219,79 +346,17 @@ func gitlinks(dir string) (out []string) {
 	return slices.Compact(out)
 }
 
-func escapeGlob(p string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(p)
-}
-
-// linksOf reads an index of version 2 to 4; see git's gitformat-index.
-func linksOf(b []byte, digest int) (out []string) {
-	if len(b) < 12 || string(b[:4]) != "DIRC" {
-		return nil
-	}
-	version, count := binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
-	at := 12
-	var previous []byte
-	for range count {
-		start, head := at, 40+digest+2
-		if at+head > len(b) {
-			return out
-		}
-		mode, flags := binary.BigEndian.Uint32(b[at+24:]), binary.BigEndian.Uint16(b[at+head-2:])
-		at += head
-		if version >= 3 && flags&0x4000 != 0 {
-			at += 2
-		}
-		var name []byte
-		if version == 4 {
-			strip, n := offset(b[min(at, len(b)):])
-			if n == 0 || strip > len(previous) {
-				return out
-			}
-			at += n
-			name = append(name, previous[:len(previous)-strip]...)
-		}
-		if at > len(b) {
-			return out
-		}
-		end := bytes.IndexByte(b[at:], 0)
-		if end < 0 {
-			return out
-		}
-		name = append(name, b[at:at+end]...)
-		at += end + 1
-		if version < 4 {
-			at = start + (at-1-start+8)&^7
-		}
-		previous = name
-		if mode&0o170000 == 0o160000 && len(name) > 0 {
-			out = append(out, string(name))
-		}
-	}
-	return out
-}
-
-// offset reads git's variable-length number; n is 0 where there is none.
-func offset(b []byte) (v, n int) {
-	for n < len(b) && n < 5 {
-		c := b[n]
-		n++
-		v |= int(c & 0x7f)
-		if c&0x80 == 0 {
-			return v, n
-		}
-		v = (v + 1) << 7
-	}
-	return 0, 0
-}
-
 // readSome reads a regular file of at most limit bytes.
 func readSome(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, os.ErrInvalid
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("is not a regular file")
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("has %d bytes, and no more than %d are read", info.Size(), limit)
 	}
 	return os.ReadFile(name)
 }
