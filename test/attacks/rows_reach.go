@@ -94,7 +94,7 @@ var network = Family{"Network", append([]Attack{
 	{Name: "sendmmsg", Line: "./sock sendmmsg 127.0.0.1 {udp} {token}", Proof: hears("{token}"), Expect: tiers(Contained, Denied)},
 	{Name: "DNS query", Line: "./sock dns 127.0.0.1 {udp} {token}", Proof: hears("{token}"), Expect: tiers(Contained, Denied)},
 	{Name: "raw IP", Line: "./sock raw 127.0.0.1 {udp} {token}", Proof: hears("{token}"), Who: "root"},
-	{Name: "packet socket", Line: "./sock sniff", Proof: prints("overheard {token}"), Who: "root", Then: "talk"},
+	{Name: "packet socket", Line: "./sock sniff {token}", Proof: prints("overheard {token}"), Who: "root", Then: "talk"},
 	{Name: "netlink: the machine's interfaces", Line: "./sock netlink", Proof: prints("interface {interface}"), Expect: tiers(Contained, Denied)},
 	{Name: "netlink: device events", Line: "./sock uevents", Proof: prints("UEVENTS-OPEN")},
 	{Name: "vsock", Line: "./sock vsock", Proof: prints("VSOCK-OPEN")},

@@ -194,7 +194,7 @@ func (s *scene) then(a Attack, c *exec.Cmd, line string, stop func(*exec.Cmd)) {
 		conn.Close()
 	case "talk":
 		if d, err := net.Dial("udp4", "127.0.0.1:9"); err == nil {
-			fmt.Fprintf(d, "overheard %s last", s.places["token"])
+			fmt.Fprintf(d, "overheard %s", s.places["token"])
 			d.Close()
 		}
 	case "dial":

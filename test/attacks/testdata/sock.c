@@ -111,7 +111,6 @@ static void raw(char **a) {
 }
 static void sniff(char **a) { // listen to everybody else's packets
 	char b[4096];
-	(void)a;
 	int fd = TRY(socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ALL)));
 	ready();
 	alarm(20);
@@ -120,7 +119,7 @@ static void sniff(char **a) { // listen to everybody else's packets
 		if (n > 28 && b[9] == IPPROTO_UDP) {
 			fwrite(b + 28, 1, n - 28, stdout);
 			fflush(stdout);
-			if (memmem(b, n, "last", 4)) exit(0);
+			if (memmem(b, n, a[0], strlen(a[0]))) exit(0); // others talk, too
 		}
 	}
 }
