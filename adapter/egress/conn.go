@@ -133,6 +133,15 @@ func (s *session) serve(ctx context.Context, h head, req *http.Request) bool {
 		s.inside()
 		return false
 	}
+	if s.p.cfg.Bound != nil {
+		if r := s.p.cfg.Bound(s.c); r != nil && !r.Reaches(t.host, t.port) {
+			if s.p.cfg.Gate != nil {
+				s.p.cfg.Gate.Seen(exeq.Activity{Action: exeq.ActionConnect, Resource: exeq.Resource{Type: "Endpoint", ID: t.String()}}, false)
+			}
+			s.refuse(denied("http_request_denied", "connect to "+t.String()+" denied: outside the rights of the nested run that asks"), req.Method)
+			return false
+		}
+	}
 	f := s.p.begin(ctx, t)
 	defer s.p.end(f)
 	if r := s.p.decide(f.ctx, t); r != nil {

@@ -40,6 +40,9 @@ type Config struct {
 	// Inside owns the connection.
 	InsideHost string
 	Inside     func(net.Conn)
+	// Bound, where not nil, gives the narrower rights of whoever in the
+	// execution holds the other end of a connection; nil: there are none.
+	Bound func(net.Conn) *exeq.Rights
 	// Resolver is net.DefaultResolver where nil.
 	Resolver Resolver
 	// Dial opens a TCP connection to ip:port; net.Dialer where nil.

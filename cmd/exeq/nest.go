@@ -92,6 +92,16 @@ func processes(in []enforce.Process, err error) ([]nested.Process, error) {
 	return out, err
 }
 
+// bound gives the narrower rights of whoever connects.
+func (k *children) bound(c net.Conn) *exeq.Rights {
+	select {
+	case <-k.opened:
+		return k.parent.Bound(c)
+	default:
+		return nil // nobody is released yet who could have asked
+	}
+}
+
 func (k *children) serve(c net.Conn) {
 	k.served.Add(1)
 	defer k.served.Done()

@@ -25,6 +25,12 @@ func liar() {
 	if err != nil {
 		panic(err)
 	}
+	if os.Args[1] == "reach" {
+		fmt.Fprint(c, "CONNECT nowhere.invalid:443 HTTP/1.1\r\nHost: nowhere.invalid:443\r\n\r\n")
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		fmt.Println("reach:", strings.TrimPrefix(line, "HTTP/1.1 "))
+		return
+	}
 	fmt.Fprint(c, "CONNECT exeq.invalid:1 HTTP/1.1\r\nHost: exeq.invalid:1\r\n\r\n")
 	in := bufio.NewReader(c)
 	for line := ""; line != "\r\n"; {

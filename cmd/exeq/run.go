@@ -141,7 +141,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		Hidden: hidden, Scratch: inst.Scratch(), Observe: o.observe,
 	}
 	children := newChildren(ctx, inst)
-	o.giveEgress(ctx, c, launch, inst.Log, children.serve)
+	o.giveEgress(ctx, c, launch, inst.Log, children)
 	back := &lookingBack{Enforcer: enforcer, live: children.open, workspace: at.Workspace}
 	governor, err := inst.Governor(back)
 	if err != nil {
@@ -191,12 +191,12 @@ func (o *runOptions) open(ctx context.Context, c *call, dir string, at standalon
 }
 
 // giveEgress gives the execution its only way out.
-func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, log *slog.Logger, inside func(net.Conn)) {
+func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, log *slog.Logger, inside *children) {
 	var proxy atomic.Pointer[egress.Proxy]
 	l.Egress = func(from net.Listener) {
 		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log,
 			Say:        func(line string) { fmt.Fprintln(c.stderr, line) },
-			InsideHost: nested.Host, Inside: inside})
+			InsideHost: nested.Host, Inside: inside.serve, Bound: inside.bound})
 		proxy.Store(p)
 		p.Serve(from)
 	}

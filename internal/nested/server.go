@@ -148,7 +148,7 @@ type inside struct {
 func (e *inside) Tier() exeq.Tier { return e.parent.Applied.Tier }
 
 // heldByClient is what the start says of rights narrower than the parent's.
-const heldByClient = "nested run: what its rights leave out of its parent's is held by its client alone, and so is its quota"
+const heldByClient = "nested run: what its rights to files and its quotas leave out of its parent's is held by its client alone"
 
 // Applied: what holds is the parent's; what the child does is on record there.
 func (e *inside) Applied() exeq.Applied {

@@ -104,17 +104,7 @@ func (p *Parent) meet(c net.Conn) (client []Process, all []Process, err error) {
 func (p *Parent) bound(within string, client, all []Process) (*exeq.Rights, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	byPID := make(map[int]Process, len(all))
-	for _, q := range all {
-		byPID[q.PID] = q
-	}
-	rights, around := p.Rights, map[string]bool{}
-	for id, e := range p.live {
-		if slices.ContainsFunc(client, func(q Process) bool { return e.kin.has(q, byPID, false) }) {
-			around[id] = true
-			rights = permit.Attenuate(rights, e.launch.Rights)
-		}
-	}
+	rights, around := p.around(client, all)
 	if len(around) == 0 && within == p.ID {
 		return p.Rights, nil
 	}
@@ -127,6 +117,45 @@ func (p *Parent) bound(within string, client, all []Process) (*exeq.Rights, erro
 		}
 	}
 	return rights, nil
+}
+
+// Bound gives the rights of the runs that whoever holds a connection stands in,
+// or may; nil where no run that is alive has fewer endpoints than its parent.
+func (p *Parent) Bound(c net.Conn) *exeq.Rights {
+	p.mu.Lock()
+	narrower := false
+	for _, e := range p.live {
+		narrower = narrower || !slices.Equal(e.launch.Rights.Endpoints, p.Rights.Endpoints)
+	}
+	p.mu.Unlock()
+	if !narrower {
+		return nil
+	}
+	client, all, err := p.meet(c)
+	if err != nil {
+		return permit.Attenuate(nil, nil) // nobody's: nothing
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rights, _ := p.around(client, all)
+	return rights
+}
+
+// around gives the runs that client stands in or may, and the rights that all
+// of them leave.
+func (p *Parent) around(client, all []Process) (*exeq.Rights, map[string]bool) {
+	byPID := make(map[int]Process, len(all))
+	for _, q := range all {
+		byPID[q.PID] = q
+	}
+	rights, around := p.Rights, map[string]bool{}
+	for id, e := range p.live {
+		if slices.ContainsFunc(client, func(q Process) bool { return e.kin.has(q, byPID, false) }) {
+			around[id] = true
+			rights = permit.Attenuate(rights, e.launch.Rights)
+		}
+	}
+	return rights, around
 }
 
 // begin notes what is there when a run is released.
