@@ -130,10 +130,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	defer stop()
 	go inst.Store.WhenBehind(watching, func(context.Context) error { return drainer(inst.LeaveDrainer) })
 
-	hidden, err := inst.Hidden()
-	if err != nil {
-		return nil, err
-	}
+	hidden, unseen := inst.Hidden()
 	launch := &exeq.Launch{
 		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
 		Program: program.File, Argv: o.argv, Env: at.Environ(os.Environ()), Dir: at.Workspace,
@@ -148,6 +145,9 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		return nil, err
 	}
 	governor.Within = inst.Protect(at)
+	if unseen != nil { // a policy that cannot be read is a denial, on record like others
+		governor.Within = func(*exeq.Rights) (*exeq.Rights, error) { return nil, unseen }
+	}
 	out, err := governor.Run(ctx, launch, exeq.Inputs{Tier: enforcer.Tier()}, "")
 	children.wait()
 	back.tell(c.stderr)
