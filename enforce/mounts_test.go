@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,60 +16,55 @@ import (
 )
 
 // TestMountsOfTheHost: a mount of the host's that goes while an execution runs
-// is nobody's fault; a cover that goes, since what it covers was removed
-// outside, is one.
+// is nobody's fault; a cover that goes, since what it covers was removed or
+// replaced outside, is one.
 func TestMountsOfTheHost(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount")
 	}
-	b := newBox(t)
-	point := filepath.Join(t.TempDir(), "point")
-	if err := os.Mkdir(point, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", point, "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	mounted := true
-	t.Cleanup(func() {
-		if mounted {
-			unix.Unmount(point, unix.MNT_DETACH)
-		}
-	})
-	covered := b.path("covered")
-	if err := os.Mkdir(covered, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	b.rights = rightsOf("/=r", "/usr=rX", "/dev=rw", b.dir+"=rwx", covered+"=")
-	a := newAlive(t)
-	r := b.launchWith(a, "sh", "-c", "echo up; sleep 1000")
-	a.line(t)
-	same := func() bool {
-		t.Helper()
-		ev, err := r.Evidence(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ev.Environment.Mounts == r.Applied().Environment.Mounts
-	}
-	if !same() {
-		t.Fatal("nothing changed, and the mounts did")
-	}
-	if err := unix.Unmount(point, 0); err != nil {
-		t.Fatal(err)
-	}
-	mounted = false
-	if err := os.Remove(point); err != nil {
-		t.Fatal(err)
-	}
-	if !same() {
-		t.Error("a mount of the host's went, and the execution's changed")
-	}
-	if err := os.Remove(covered); err != nil {
-		t.Fatal(err)
-	}
-	if same() {
-		t.Error("a cover went, and nothing changed")
+	for _, falls := range []struct {
+		how string
+		do  func(b *box, covered string) error
+	}{
+		{"removed", func(_ *box, covered string) error { return os.Remove(covered) }},
+		{"replaced", func(b *box, covered string) error { return os.Rename(b.write("new", "y", 0o644), covered) }},
+	} {
+		t.Run(falls.how, func(t *testing.T) {
+			b := newBox(t)
+			point := filepath.Join(t.TempDir(), "point")
+			if err := errors.Join(os.Mkdir(point, 0o755), unix.Mount("none", point, "tmpfs", 0, "")); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(point, unix.MNT_DETACH) })
+			covered := b.write("covered", "x", 0o644)
+			b.rights = rightsOf("/=r", "/usr=rX", "/dev=rw", b.dir+"=rwx", covered+"=")
+			a := newAlive(t)
+			r := b.launchWith(a, "sh", "-c", "echo up; exec sleep 1000")
+			a.line(t)
+			same := func() bool {
+				t.Helper()
+				ev, err := r.Evidence(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return ev.Environment.Mounts == r.Applied().Environment.Mounts && len(ev.Faults) == 0
+			}
+			if !same() {
+				t.Fatal("nothing changed, and the mounts did")
+			}
+			if err := errors.Join(unix.Unmount(point, 0), os.Remove(point)); err != nil {
+				t.Fatal(err)
+			}
+			if !same() {
+				t.Error("a mount of the host's went, and the execution's changed")
+			}
+			if err := falls.do(b, covered); err != nil {
+				t.Fatal(err)
+			}
+			if same() {
+				t.Error("a cover went, and nothing changed")
+			}
+		})
 	}
 }
 

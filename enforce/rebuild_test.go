@@ -4,16 +4,7 @@ package enforce
 
 import (
 	"context"
-	"errors"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/exeq/exeq"
 )
 
 func TestRebuildWhileRunning(t *testing.T) {
@@ -81,44 +72,5 @@ func TestExchangedWhileApproved(t *testing.T) {
 		if ev.Environment.Mounts != r.Applied().Environment.Mounts {
 			t.Fatal("mounts changed")
 		}
-	}
-}
-
-// A mount that is taken away outside is no concern of the execution's; a mask
-// that falls is.
-func TestMountsGoneOutside(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounts need root")
-	}
-	b := newBox(t)
-	side := filepath.Join(filepath.Dir(b.dir), "side")
-	if err := errors.Join(os.Mkdir(side, 0o755), unix.Mount("none", side, "tmpfs", 0, "")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(side, unix.MNT_DETACH) })
-	masked := b.write("masked", "x", 0o644)
-	b.rights.Cells = slices.Insert(b.rights.Cells, len(b.rights.Cells)-1, rightsOf(masked+"=").Cells...)
-	slices.SortFunc(b.rights.Cells, func(x, y exeq.Cell) int { return strings.Compare(x.Path, y.Path) })
-	a := newAlive(t)
-	r := b.launchWith(a, "sh", "-c", "echo ready; exec sleep 1000")
-	a.line(t)
-	if err := errors.Join(unix.Unmount(side, 0), os.Remove(side)); err != nil {
-		t.Fatal(err)
-	}
-	same := func() bool {
-		ev, err := r.Evidence(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ev.Environment.Mounts == r.Applied().Environment.Mounts && len(ev.Faults) == 0
-	}
-	if !same() {
-		t.Error("a mount that was gone outside changed the evidence")
-	}
-	if err := os.Rename(b.write("new", "y", 0o644), masked); err != nil {
-		t.Fatal(err)
-	}
-	if same() {
-		t.Error("a mask fell, and evidence does not say so")
 	}
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command govern measures what it costs to run a command under exeq: its
 // start beside bwrap and runc, programs, files, a build and a clone inside the
 // governed tree beside the same outside, a large program's first execution, and

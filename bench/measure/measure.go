@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -79,13 +78,4 @@ func Loop(budget time.Duration, n int, round func() error) (wall, cpu []float64,
 		cpu = append(cpu, float64(ProcessTime()-used)/float64(n))
 	}
 	return wall, cpu, nil
-}
-
-// ProcessTime is the CPU time that this process has used.
-func ProcessTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

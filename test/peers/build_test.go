@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package peers lets strangers check what Exeq makes: programs and libraries
 // of other people, each in a module of its own so that the product's stays
 // small, verify permits, the log, witnessing and decisions.
