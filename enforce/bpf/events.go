@@ -31,12 +31,13 @@ var (
 type Event struct {
 	At     time.Duration // CLOCK_BOOTTIME
 	Cgroup Cgroup        // the governed one
-	PID    int           // in the host's pid namespace
+	PID    int           // in the host's pid namespace; of a move, the process that was moved
 	UID    int
 	Verb   string // exec, connect, send, bind, connect-unix, send-unix, socket, move
 	Why    string // allowed; absent, changed, revoked or left
-	// Alive: the kernel could not deliver the signal, and an execution that is
-	// not allowed may run: End the cgroup.
+	// Alive: the kernel could not deliver the signal. An execution that is not
+	// allowed may run, or (move) PID lives on outside, where cgroup.kill does not
+	// reach it: kill PID and End the cgroup.
 	Alive bool
 
 	Dev  uint32 // exec: the file

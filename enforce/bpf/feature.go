@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
@@ -53,6 +54,7 @@ var hooks = []hook{
 	{gateProgExec, "tracepoint sched_process_exec with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
 	{gateProgFork, "tracepoint sched_process_fork with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
 	{gateProgMove, "tracepoint cgroup_attach_task with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
+	{gateProgGone, "tracepoint sched_process_exit with types", "root, Linux 5.11 with CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_EVENTS", false},
 	{gateProgConnect4, "cgroup hook connect4", cgroupNeeds, false},
 	{gateProgConnect6, "cgroup hook connect6", cgroupNeeds, false},
 	{gateProgSendmsg4, "cgroup hook sendmsg4", cgroupNeeds, false},
@@ -105,6 +107,21 @@ func absent(spec *ebpf.CollectionSpec, h hook) error {
 		return &FeatureError{h.feature, h.needs, err}
 	}
 	p.Close()
+	return nil
+}
+
+// killsOthers says why the gate cannot kill what another process moves out of a
+// governed cgroup, or nil: it then is told (Event.Alive), and what was moved
+// stays governed in what it executes and connects.
+func killsOthers() error {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return err
+	}
+	var f *btf.Func
+	if err := kernel.TypeByName("bpf_send_signal_task", &f); err != nil {
+		return &FeatureError{"death of what another moves out of its cgroup", "Linux 6.13", err}
+	}
 	return nil
 }
 

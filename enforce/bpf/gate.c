@@ -130,8 +130,12 @@ struct {
 	__type(value, __u8);
 } unix_names SEC(".maps");
 
-// marks: what governs a task, taken down when it executes and when it is forked,
-// so that it is not shed by moving out of the cgroup.
+// marks: what governs a process, taken down when it executes and when it is
+// forked, so that it is not shed by moving out of the cgroup. The key is the
+// address of its signal_struct: all its threads share it, also those that the
+// kernel makes for io_uring, it stays when another thread executes, and it is
+// nobody else's before the last thread has gone (and the mark with it). Task
+// storage would do the same, but the cgroup hooks of Linux 6.12 may not read it.
 #define MARKS 4 /* that many governed cgroups within one another, at most */
 
 struct mark {
@@ -139,9 +143,10 @@ struct mark {
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
+	__type(key, __u64);
 	__type(value, struct mark);
 } marks SEC(".maps");
 
@@ -176,7 +181,8 @@ static __always_inline void report(struct event *e)
 	__u64 wake = e->why ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 
 	e->at = bpf_ktime_get_boot_ns();
-	e->pid = bpf_get_current_pid_tgid() >> 32;
+	if (!e->pid)
+		e->pid = bpf_get_current_pid_tgid() >> 32;
 	e->uid = bpf_get_current_uid_gid();
 	if (bpf_ringbuf_output(&events, e, sizeof(*e), wake)) {
 		__u64 *n = bpf_map_lookup_elem(&dropped, &zero);
@@ -185,9 +191,16 @@ static __always_inline void report(struct event *e)
 	}
 }
 
+static __always_inline struct mark *mark_of(struct task_struct *task)
+{
+	__u64 process = (__u64)BPF_CORE_READ(task, signal);
+
+	return bpf_map_lookup_elem(&marks, &process);
+}
+
 // EACH_GOVERNED runs the block for each governed cgroup of the current task: g
 // and id, first by where it is, then by its mark (one may come twice).
-#define MINE() bpf_task_storage_get(&marks, bpf_get_current_task_btf(), 0, 0)
+#define MINE() mark_of((struct task_struct *)bpf_get_current_task())
 #define EACH_GOVERNED(i, id, g, mark)                                                   \
 	for (i = 0; i < LEVELS + MARKS; i++)                                            \
 		if (!(id = i < LEVELS ? bpf_get_current_ancestor_cgroup_id(i)           \
@@ -195,13 +208,13 @@ static __always_inline void report(struct event *e)
 			i = i < LEVELS ? LEVELS - 1 : LEVELS + MARKS;                   \
 		else if ((g = bpf_map_lookup_elem(&governed, &id)))
 
-// remember marks the task with what governs the current one. It fails where
+// remember marks the task's process with what governs the current one. It fails where
 // there is no memory or no room.
 static __always_inline int remember(struct task_struct *task, struct mark *mine)
 {
-	struct mark fresh = {}, *slot;
+	__u64 id, process = (__u64)BPF_CORE_READ(task, signal);
+	struct mark fresh = {}, *has;
 	struct scope *g;
-	__u64 id;
 	int i, n = 0;
 
 	EACH_GOVERNED(i, id, g, mine) {
@@ -213,11 +226,11 @@ static __always_inline int remember(struct task_struct *task, struct mark *mine)
 	}
 	if (!n)
 		return 0;
-	slot = bpf_task_storage_get(&marks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!slot)
-		return -1;
-	*slot = fresh;
-	return n;
+	has = bpf_map_lookup_elem(&marks, &process);
+	if (has && has->id[0] == fresh.id[0] && has->id[1] == fresh.id[1] &&
+	    has->id[2] == fresh.id[2] && has->id[3] == fresh.id[3])
+		return n; // a thread, or it executes once more
+	return bpf_map_update_elem(&marks, &process, &fresh, 0) ? -1 : n;
 }
 
 static __always_inline void identity_of(struct inode *i, struct program *p, struct version *v)
@@ -353,6 +366,7 @@ static __always_inline void leave(struct task_struct *task, struct cgroup *to, s
 	}
 	if (!e.cgroup)
 		return;
+	e.pid = BPF_CORE_READ(task, tgid);
 	if (task == bpf_get_current_task_btf())
 		failed = bpf_send_signal(9) && bpf_send_signal(9);
 	else if (bpf_send_signal_task)
@@ -376,12 +390,13 @@ int BPF_PROG(fork, struct task_struct *parent, struct task_struct *child)
 	if (n < 0) {
 		// Without its mark it is governed by where it is, until it
 		// leaves: user space ends it.
+		e.pid = BPF_CORE_READ(child, tgid);
 		e.cgroup = bpf_get_current_cgroup_id();
 		report(&e);
 	}
 	if (n <= 0)
 		return 0;
-	mark = bpf_task_storage_get(&marks, child, 0, 0);
+	mark = mark_of(child);
 	if (mark)
 		leave(child, BPF_CORE_READ(child, cgroups, dfl_cgrp), mark);
 	return 0;
@@ -390,10 +405,22 @@ int BPF_PROG(fork, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(move, struct cgroup *to, const char *path, struct task_struct *task, int threadgroup)
 {
-	struct mark *mark = bpf_task_storage_get(&marks, task, 0, 0);
+	struct mark *mark = mark_of(task);
 
 	if (mark && !BPF_CORE_READ(to, root, hierarchy_id)) // 0: version 2
 		leave(task, to, mark);
+	return 0;
+}
+
+// gone forgets the mark with the last thread: from here on the process does
+// nothing, and its signal_struct cannot be another's yet.
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(gone, struct task_struct *task)
+{
+	__u64 process = (__u64)BPF_CORE_READ(task, signal);
+
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
+		bpf_map_delete_elem(&marks, &process);
 	return 0;
 }
 

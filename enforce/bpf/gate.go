@@ -117,27 +117,31 @@ func gateSpec() (*ebpf.CollectionSpec, error) {
 
 // collection loads what the kernel has: everything, or all but what is optional.
 func (g *Gate) collection(spec *ebpf.CollectionSpec) (*ebpf.Collection, error) {
-	c, all := ebpf.NewCollection(spec)
-	if all == nil {
-		return c, nil
+	if err := killsOthers(); err != nil {
+		g.missing = append(g.missing, err.Error())
 	}
 	less := spec.Copy()
-	for _, h := range append([]hook{identifyHook}, hooks...) {
+	for _, h := range hooks {
 		if h.optional {
 			if err := absent(spec, h); err != nil {
 				g.missing = append(g.missing, err.Error())
 				delete(less.Programs, h.name)
-				continue
 			}
 		}
-		if err := try(spec, h); err != nil { // one by one, to say which it is
+	}
+	c, all := ebpf.NewCollection(less)
+	if all == nil {
+		return c, nil
+	}
+	for _, h := range append([]hook{identifyHook}, hooks...) { // one by one, to say which it is
+		if less.Programs[h.name] == nil {
+			continue
+		}
+		if err := try(spec, h); err != nil {
 			return nil, err
 		}
 	}
-	if len(g.missing) == 0 {
-		return nil, all
-	}
-	return ebpf.NewCollection(less)
+	return nil, all
 }
 
 // pin pins into a directory beside dir and renames it.
@@ -206,6 +210,9 @@ func (g *Gate) open() (err error) {
 	if g.identify, err = ebpf.LoadPinnedProgram(filepath.Join(g.dir, "prog-"+gateProgIdentify), nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	}
+	if err := killsOthers(); err != nil {
+		g.missing = append(g.missing, err.Error())
+	}
 	for _, h := range hooks {
 		l, err := link.LoadPinnedLink(filepath.Join(g.dir, "link-"+h.name), nil)
 		if h.optional && errors.Is(err, fs.ErrNotExist) {
@@ -245,7 +252,8 @@ func (g *Gate) Check() error {
 	return nil
 }
 
-// Missing names each hook that this kernel does not have, with what has it.
+// Missing names what this kernel does not have, with what has it. The rest holds
+// without it; docs/kernel-tiers.md says what each lack leaves open.
 func (g *Gate) Missing() []string { return g.missing }
 
 // Close lets go of the gate, which goes on holding: only Remove lifts it.

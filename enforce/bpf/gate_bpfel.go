@@ -107,6 +107,7 @@ const (
 	gateProgConnectUnix = "connect_unix"
 	gateProgExec        = "exec"
 	gateProgFork        = "fork"
+	gateProgGone        = "gone"
 	gateProgIdentify    = "identify"
 	gateProgMove        = "move"
 	gateProgSendmsg4    = "sendmsg4"
@@ -165,6 +166,7 @@ type gateProgramSpecs struct {
 	ConnectUnix *ebpf.ProgramSpec `ebpf:"connect_unix"`
 	Exec        *ebpf.ProgramSpec `ebpf:"exec"`
 	Fork        *ebpf.ProgramSpec `ebpf:"fork"`
+	Gone        *ebpf.ProgramSpec `ebpf:"gone"`
 	Identify    *ebpf.ProgramSpec `ebpf:"identify"`
 	Move        *ebpf.ProgramSpec `ebpf:"move"`
 	Sendmsg4    *ebpf.ProgramSpec `ebpf:"sendmsg4"`
@@ -255,6 +257,7 @@ type gatePrograms struct {
 	ConnectUnix *ebpf.Program `ebpf:"connect_unix"`
 	Exec        *ebpf.Program `ebpf:"exec"`
 	Fork        *ebpf.Program `ebpf:"fork"`
+	Gone        *ebpf.Program `ebpf:"gone"`
 	Identify    *ebpf.Program `ebpf:"identify"`
 	Move        *ebpf.Program `ebpf:"move"`
 	Sendmsg4    *ebpf.Program `ebpf:"sendmsg4"`
@@ -272,6 +275,7 @@ func (p *gatePrograms) Close() error {
 		p.ConnectUnix,
 		p.Exec,
 		p.Fork,
+		p.Gone,
 		p.Identify,
 		p.Move,
 		p.Sendmsg4,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,31 +174,41 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(g.dir); !errors.Is(err, ErrOtherBuild) || !errors.Is(err, exeq.ErrEnforce) {
 		t.Errorf("another build: %v", err)
 	}
-	for _, h := range hooks {
-		g := newGate(t)
-		err := os.Remove(filepath.Join(g.dir, "link-"+h.name))
-		if errors.Is(err, os.ErrNotExist) && h.optional {
-			continue
-		}
-		if err != nil {
+	g = newGate(t)
+	without := func(name string) {
+		t.Helper()
+		pin, aside := filepath.Join(g.dir, name), filepath.Join(g.dir, "aside")
+		if err := os.Rename(pin, aside); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.Check(); !errors.Is(err, ErrBroken) {
-			t.Errorf("check without %s: %v", h.name, err)
+		if err := g.Check(); strings.HasPrefix(name, "link-") && !errors.Is(err, ErrBroken) {
+			t.Errorf("check without %s: %v", name, err)
 		}
 		if _, err := Open(g.dir); !errors.Is(err, ErrBroken) {
-			t.Errorf("open without %s: %v", h.name, err)
+			t.Errorf("open without %s: %v", name, err)
+		}
+		if err := os.Rename(aside, pin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, h := range hooks {
+		if g.links[h.name] != nil {
+			without("link-" + h.name)
+		} else if !h.optional {
+			t.Errorf("%s is not attached", h.name)
 		}
 	}
 	for _, m := range pinnedMaps {
-		g := newGate(t)
-		if err := os.Remove(filepath.Join(g.dir, "map-"+m)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Open(g.dir); !errors.Is(err, ErrBroken) {
-			t.Errorf("open without %s: %v", m, err)
-		}
+		without("map-" + m)
 	}
+	whole, err := Open(g.dir)
+	if err != nil {
+		t.Fatalf("whole: %v", err)
+	}
+	if !slices.Equal(whole.Missing(), g.Missing()) {
+		t.Errorf("missing at load %q, at open %q", g.Missing(), whole.Missing())
+	}
+	whole.Close()
 }
 
 // TestLoadNames: errors say what is lacking.

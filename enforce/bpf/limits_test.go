@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,16 +157,30 @@ func TestLeaving(t *testing.T) {
 			t.Errorf("%s was written by what had left", name)
 		}
 	}
-	// Moved by another, from inside and from outside.
-	victim, answers := sleeper(t, dir)
-	shell(t, dir, tmp, fmt.Sprintf("echo %d >%s", victim.Process.Pid, procs(outside)))
-	if answers() || !killed(victim.Wait()) {
-		t.Error("moved out from inside, and alive")
+	// Moved by another, from inside and from outside: dead, or, before Linux
+	// 6.13, told to be alive and held wherever it is.
+	events, err := g.Events()
+	if err != nil {
+		t.Fatal(err)
 	}
-	victim, answers = sleeper(t, dir)
-	move(victim.Process.Pid, outside)
-	if answers() || !killed(victim.Wait()) {
-		t.Error("moved out by the host, and alive")
+	defer events.Close()
+	kills := killsOthers() == nil
+	for name, out := range map[string]func(pid int){
+		"from inside": func(pid int) { shell(t, dir, tmp, fmt.Sprintf("echo %d >%s", pid, procs(outside))) },
+		"by the host": func(pid int) { move(pid, outside) },
+	} {
+		victim, answers := sleeper(t, dir)
+		for err = nil; err == nil; { // what came before
+			_, err = events.Next(time.Now().Add(-time.Second))
+		}
+		out(victim.Process.Pid)
+		e, err := events.Next(time.Now().Add(10 * time.Second))
+		if err != nil || e.Verb != "move" || e.Why != "left" || e.Cgroup != c || e.PID != victim.Process.Pid || e.Alive == kills {
+			t.Errorf("moved out %s: %+v, %v", name, e, err)
+		}
+		if alive := answers(); alive == kills || kills && !killed(victim.Wait()) {
+			t.Errorf("moved out %s: alive: %v", name, alive)
+		}
 	}
 	// Made outside from inside.
 	spawn := in(t, dir, self(t))
@@ -183,7 +198,7 @@ func TestLeaving(t *testing.T) {
 	}
 
 	// What is free.
-	victim, answers = sleeper(t, dir)
+	victim, answers := sleeper(t, dir)
 	move(victim.Process.Pid, newCgroup(t, dir))
 	if v1 := filepath.Join(filepath.Dir(root), "cpu"); filepath.Base(root) == "unified" {
 		if sub, err := os.MkdirTemp(v1, "exeq-test-"); err == nil {
@@ -207,6 +222,70 @@ func TestLeaving(t *testing.T) {
 	move(victim.Process.Pid, outside)
 	if !answers() {
 		t.Error("lifted and moved, and dead")
+	}
+}
+
+// TestMovedIsHeld: a process that another moved out executes and reaches nothing
+// more than before, nor do its threads and children, until it is dead.
+func TestMovedIsHeld(t *testing.T) {
+	g := newGate(t)
+	outside, p, py := newCgroup(t, cgroupRoot(t)), newPeers(t), python(t)
+	prog := marker(t, filepath.Join(t.TempDir(), "prog"))
+	const calls = `
+import os, socket, sys, threading
+print("here", flush=True); sys.stdin.readline()
+def reach():
+    try: socket.socket().connect(("127.0.0.1", int(sys.argv[1]))); print("reached", flush=True)
+    except PermissionError: pass
+for i in range(100):
+    reach()
+t = threading.Thread(target=reach); t.start(); t.join()
+if os.fork() == 0:
+    reach()
+    os.execv(sys.argv[2], [sys.argv[2]])
+os.wait()
+`
+	run := func(cgroup string) string {
+		t.Helper()
+		cmd := in(t, cgroup, py, "-I", "-S", "-c", calls, fmt.Sprint(p.tcp.Port()), prog)
+		stdin, _ := cmd.StdinPipe()
+		stdout, _ := cmd.StdoutPipe()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(stdout)
+		if s, err := r.ReadString('\n'); s != "here\n" {
+			t.Fatal(s, err)
+		}
+		if err := os.WriteFile(filepath.Join(outside, "cgroup.procs"), fmt.Append(nil, cmd.Process.Pid), 0); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(stdin)
+		out, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+		return string(out)
+	}
+	if got := run(""); !strings.HasPrefix(got, strings.Repeat("reached\n", 102)) || len(got) != 102*8+1 {
+		t.Fatalf("ungoverned, it wrote %q", got)
+	}
+	dir, _ := governed(t, g, py)
+	if got := run(dir); got != "" {
+		t.Errorf("moved out, it wrote %q", got)
+	}
+	// Of processes that have ended, no mark is left.
+	if err := waitEmpty(dir, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := waitEmpty(outside, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	var process uint64
+	var m gateMark
+	for it := g.maps[gateMapMarks].Iterate(); it.Next(&process, &m); {
+		t.Errorf("a mark is left: %v", m)
 	}
 }
 
