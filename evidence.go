@@ -23,6 +23,8 @@ type Applied struct {
 	Canary string `json:"canary"`
 	// Environment is as measured at the canary; every tick is held to it.
 	Environment Environment `json:"environment"`
+	// Enclosure is the word of the node that holds the execution; nil: none does.
+	Enclosure *Enclosure `json:"enclosure,omitempty"`
 }
 
 // Program is a program that runs inside an execution.

@@ -37,6 +37,7 @@ const (
 	tagRenewal    = "exeq.dev/renewal/v1\x00"
 	tagRevocation = "exeq.dev/revocation/v1\x00"
 	tagPolicySet  = "exeq.dev/policyset/v1\x00"
+	tagEnclosure  = "exeq.dev/enclosure/v1\x00"
 )
 
 // Digest is a SHA-256 digest; in JSON 64 lower-case hexadecimal digits.

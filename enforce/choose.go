@@ -16,6 +16,12 @@ import (
 
 // choose prepares the tier that is wanted, or the strongest that works.
 func choose(o Options, who identity) (*Enforcer, error) {
+	if o.Warden != nil {
+		if o.Tier != exeq.TierNone && o.Tier != o.Warden.Tier() {
+			return nil, fmt.Errorf("%w: the warden gives tier %s, not %s", exeq.ErrEnforce, o.Warden.Tier(), o.Tier)
+		}
+		return chooseRootless(o, who)
+	}
 	switch o.Tier {
 	case exeq.TierRootless:
 		return chooseRootless(o, who)

@@ -23,6 +23,7 @@ import (
 // Options of Prepare. The zero value is ready to use.
 type Options struct {
 	// Tier is the tier that is wanted, exactly; 0 is the strongest that works.
+	// One that a warden gives is its own, or 0.
 	Tier exeq.Tier
 	// Workspace decides whose uid the execution has when Exeq runs as root:
 	// the owner of this directory. Empty: the current directory.
@@ -32,6 +33,9 @@ type Options struct {
 	// Messages gets one line for each distinct denial (Ruling.Message) and
 	// nothing else; nil means standard error.
 	Messages io.Writer
+	// Warden holds the execution from above the tier rootless, which is then the
+	// only one that is prepared; nil: nobody does.
+	Warden Warden
 	// Logger gets what operators need; nil discards.
 	Logger *slog.Logger
 }

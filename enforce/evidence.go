@@ -25,13 +25,14 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 	if r.isGone() {
 		return nil, exeq.ErrGone
 	}
-	ev := &exeq.Evidence{Time: exeq.At(time.Now()), Supervisor: true, Challenge: newChallenge()}
+	ev := &exeq.Evidence{Time: exeq.At(time.Now()), Supervisor: true}
 	r.mu.Lock()
 	r.sequence++
 	ev.Sequence = r.sequence
 	ev.WallMillis = (now() - r.released) / int64(time.Millisecond)
 	ev.Stopped = r.suspended
 	r.mu.Unlock()
+	var err error
 	answers := r.agent.Answers()
 	awake := r.agent.Wake()
 	ev.Environment, ev.Faults = r.environmentNow()
@@ -54,7 +55,17 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 		return nil, exeq.ErrGone
 	}
 	r.mu.Lock()
-	r.challenge, r.challenged = ev.Challenge, now()
+	r.challenge, r.challenged = "", now()
+	r.mu.Unlock()
+	// A warden's challenge is as fresh: one renewal answers for both leases.
+	if ev.Challenge, err = r.newChallenge(ctx); err != nil {
+		if r.isGone() {
+			return nil, exeq.ErrGone
+		}
+		return nil, err
+	}
+	r.mu.Lock()
+	r.challenge = ev.Challenge
 	r.mu.Unlock()
 	return ev, nil
 }

@@ -100,7 +100,7 @@ func (s *launching) undo() {
 func (s *launching) stage() {
 	defer close(s.built)
 	s.stageErr = func() error {
-		if l := s.launch; l.Rights.TierFloor > exeq.TierRootless {
+		if l := s.launch; l.Rights.TierFloor > s.achieved() {
 			return fmt.Errorf("rights ask for tier %s", l.Rights.TierFloor)
 		}
 		if err := s.prepareRights(); err != nil {

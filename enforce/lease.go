@@ -70,6 +70,14 @@ func (r *running) Renew(n exeq.Renewal) error {
 		return fmt.Errorf("%w: the renewal came late", exeq.ErrLapsed)
 	}
 	r.challenge = ""
+	if w := r.opt.Warden; w != nil {
+		r.mu.Unlock()
+		err := w.Renew(r.notify.ctx, n)
+		r.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
 	r.setDeadline(r.challenged + n.Millis*int64(time.Millisecond))
 	return nil
 }

@@ -78,7 +78,7 @@ func (n *notifier) admitChain(p programs.Process, q *notification, f *programs.F
 	n.mu.Lock()
 	known := n.chained[f.ID]
 	n.mu.Unlock()
-	if known {
+	if known && n.warden == nil { // a warden knows what is behind f by its inode
 		return nil
 	}
 	chain, err := p.Chain(f)
@@ -279,12 +279,18 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 			}
 		}
 		n.decided.add(f, a.Resource)
-		return nil
+		return n.vouchInPlace(a, f)
 	}
 	if err := n.approver.Approve(p, f, c); err != nil {
 		return err
 	}
-	return n.decided.addCopy(c, a.Resource)
+	if err := n.decided.addCopy(c, a.Resource); err != nil {
+		return err
+	}
+	if n.warden == nil || action != exeq.ActionExec {
+		return nil
+	}
+	return n.vouch(a, c.File) // in its place, which may have changed its mode
 }
 
 // readable reports whether Landlock lets a program be read, without which it

@@ -247,6 +247,14 @@ func (e *Enforcer) Tier() exeq.Tier {
 		e.opt.Logger.Warn("tier is not to be had", "tier", e.tier, "error", err)
 		return exeq.TierNone
 	}
+	return e.achieved()
+}
+
+// achieved is what the tier and whoever holds it from above give together.
+func (e *Enforcer) achieved() exeq.Tier {
+	if e.opt.Warden != nil {
+		return e.opt.Warden.Tier()
+	}
 	return e.tier
 }
 

@@ -107,6 +107,9 @@ func (n *notifier) start(s *launching, q *notification) error {
 		return err
 	}
 	s.onUndo(func() { unix.Close(r.commandFD) })
+	if err := s.enclose(r); err != nil {
+		return err
+	}
 	p := programs.Process{PID: int(q.pid)}
 	f, err := p.Resolve(unix.AT_FDCWD, s.programPath(), programs.FollowLast)
 	if err != nil {
@@ -148,7 +151,7 @@ func (n *notifier) start(s *launching, q *notification) error {
 // apply measures what was achieved.
 func (r *running) apply() error {
 	a := exeq.Applied{
-		Tier: r.tier, LandlockABI: r.report.ABI, Canary: canaryNames,
+		Tier: r.achieved(), LandlockABI: r.report.ABI, Canary: canaryNames,
 		Seen: map[string]string{"exec": "all", "map": "all", "read": "none", "write": "none", "connect": "all"},
 	}
 	for _, p := range r.labelled {
@@ -181,6 +184,13 @@ func (r *running) apply() error {
 		return fmt.Errorf("cannot measure: %v", faults)
 	}
 	a.Environment = env
+	if a.Enclosure = r.enclosure; a.Enclosure != nil {
+		a.Canary += ", " + a.Enclosure.Canary
+		for _, m := range a.Enclosure.Missing {
+			a.Downgrades = append(a.Downgrades, "the kernel's gate: "+m)
+		}
+		slices.Sort(a.Downgrades)
+	}
 	r.applied = a
 	return nil
 }

@@ -26,11 +26,12 @@ type running struct {
 	binds     *binds
 	notify    *notifier
 	applied   exeq.Applied
-	initFD    int    // pidfd of init
-	command   int    // pid of the command and its process group
-	commandFD int    // pidfd of it
-	procFD    int    // the execution's own /proc
-	mark      uint64 // of the execution's processes where they have no namespace
+	enclosure *exeq.Enclosure // the warden's word; nil: none holds it
+	initFD    int             // pidfd of init
+	command   int             // pid of the command and its process group
+	commandFD int             // pidfd of it
+	procFD    int             // the execution's own /proc
+	mark      uint64          // of the execution's processes where they have no namespace
 	stops     chan bool
 	gone      chan struct{} // closed when nothing is alive
 	term      terminal
@@ -56,9 +57,9 @@ func newRunning(s *launching, store *programs.Store) *running {
 	r.binds = &binds{agent: s.agent, who: s.who, byID: map[uint64]bound{}, exec: -1, runs: r.runs}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.notify = &notifier{
-		fd: -1, gate: s.launch.Gate, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
+		fd: -1, gate: s.launch.Gate, warden: s.opt.Warden, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
-		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(),
+		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, vouched: map[programs.Identity]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(),
 	}
 	if s.launch.Observe {
 		r.notify.observer = &observer{seen: map[told]bool{}}
@@ -224,6 +225,7 @@ func (r *running) finish() {
 		r.lapsed = "no renewal came within the lease"
 	}
 	r.mu.Unlock()
+	r.over()
 	r.stopTerminal()
 	r.egress.Close()
 	r.notify.stop()

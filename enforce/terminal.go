@@ -153,6 +153,9 @@ func (r *running) Hold() error {
 		return err
 	}
 	r.suspend()
+	if w := r.opt.Warden; w != nil {
+		return w.Hold(r.notify.ctx)
+	}
 	return nil
 }
 
@@ -160,6 +163,11 @@ func (r *running) Hold() error {
 func (r *running) Resume() error {
 	if r.isGone() {
 		return exeq.ErrGone
+	}
+	if w := r.opt.Warden; w != nil {
+		if err := w.Resume(r.notify.ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.unsuspend(); err != nil {
 		return err

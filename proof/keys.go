@@ -71,6 +71,23 @@ var signers = map[exeq.Kind]string{
 	exeq.KindActivity: exeq.RoleNode, exeq.KindAppraisal: exeq.RoleNode, exeq.KindEnd: exeq.RoleNode,
 }
 
+// verifyEnclosure checks a node's word on a start, judged at the start's index.
+func (a *Anchors) verifyEnclosure(e *exeq.Enclosure, index int64) error {
+	pub, err := a.key(exeq.RoleNode, e.Key, index)
+	if err != nil {
+		return err
+	}
+	msg, err := e.Signable()
+	if err != nil {
+		return err
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
+	if err != nil || !ed25519.Verify(pub, msg, sig) {
+		return fmt.Errorf("the signature of node %.12s on the start does not verify", e.Key)
+	}
+	return nil
+}
+
 // VerifyLeaf checks a leaf's signature by the key of its kind's role, judged
 // at index.
 func (a *Anchors) VerifyLeaf(l *exeq.Leaf, index int64) error {

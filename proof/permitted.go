@@ -337,13 +337,44 @@ func (v *verifier) audience() Line {
 	case v.permit == nil:
 		return l.is(NotDisclosed, withheld)
 	case v.permit.Body.Audience.Node != v.start.Key:
-		return l.is(Failed, "the permit was made for another node than the one that started it")
+		return v.enclosed(l, told, said)
 	case told && said != v.permit.Body.Audience:
 		return l.is(Failed, "the node started it under another boot or burn list than the permit names")
 	case !told:
 		return l.is(Proved, "by node key; boot and burn list not disclosed")
 	}
 	return l.is(Proved, "node, boot and burn list are the permit's audience").by(exeq.RoleNode, v.start.Key)
+}
+
+// enclosed: the permit is for a node of its own, which signed that it took it
+// and closed the gate around the execution; its supervisor signed the start.
+func (v *verifier) enclosed(l Line, told bool, said exeq.Audience) Line {
+	var a exeq.Applied
+	open, err := v.value(v.start, fieldApplied, &a)
+	switch e, want := a.Enclosure, v.permit.Body.Audience; {
+	case err != nil:
+		return l.fault(err)
+	case !open:
+		return l.is(NotDisclosed, "the node's own word on the start is withheld")
+	case e == nil:
+		return l.is(Failed, "the permit was made for another node than the one that started it")
+	case e.Version != 1:
+		return l.is(CannotTell, fmt.Sprintf("the node's word on the start is of version %d", e.Version))
+	case e.Permit != v.permit.Body.ID || e.Audience != want || e.Key != want.Node || told && said != want:
+		return l.is(Failed, "the node's word on the start is of another permit, node, boot or burn list")
+	case e.Tier != v.start.Body.Tier:
+		return l.is(Failed, fmt.Sprintf("the start says tier %s, the node %s", v.start.Body.Tier, e.Tier))
+	default:
+		at, err := v.judgedAt()
+		if err != nil {
+			return l.is(CannotTell, err.Error())
+		}
+		i := slices.IndexFunc(v.leaves, func(x leaf) bool { return x.ID == v.start.ID })
+		if err := v.a.verifyEnclosure(e, at[i]); err != nil {
+			return l.is(Failed, err.Error())
+		}
+		return l.is(Proved, "node, boot and burn list are the permit's audience; the node signed that it closed the gate").by(exeq.RoleNode, e.Key)
+	}
 }
 
 // recorded: the permit's leaf was promised, and stands in the log, before the

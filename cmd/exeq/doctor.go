@@ -8,14 +8,16 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/enforce/probe"
 )
 
 // doctor says what this machine can enforce, what it cannot, what to do, and
 // where the honest limits are.
-func doctor(_ context.Context, c *call) int {
+func doctor(ctx context.Context, c *call) int {
 	var asJSON bool
 	var state string
 	_, status, ok := c.flags(func(fs *flag.FlagSet) {
@@ -34,6 +36,15 @@ func doctor(_ context.Context, c *call) int {
 	}
 	facts := probe.Full(probe.Options{Scratch: dir})
 	tier, why := probe.BestTier(facts)
+	if node, err := askNode(ctx); err == nil && tier == exeq.TierRootless {
+		tier, why = node.Tier(), []string{"kernel: exeq-node gives " + node.Tier().String()}
+	} else if err != nil {
+		for i, line := range why {
+			if strings.HasPrefix(line, "kernel-lite: ") {
+				why[i] = "kernel-lite: " + err.Error()
+			}
+		}
+	}
 	limits := probe.Limits()
 	if asJSON {
 		printJSON(c.stdout, struct {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/exeq/exeq/node/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -27,6 +29,7 @@ func TestSessions(t *testing.T) {
 			}
 			e.Setenv("HOME", home)
 			e.Setenv("EXEQ_STATE", filepath.Join(e.WorkDir, "state"))
+			e.Setenv(wire.Variable, filepath.Join(e.WorkDir, "no-node"))
 			// testscript's own exeq is a link to this test; inside an execution
 			// a real program is wanted.
 			self, err := os.Executable()

@@ -115,18 +115,26 @@ func trust(ctx context.Context, c *call) int {
 	}
 	c.argv = c.argv[1:]
 	var to string
+	var forNode bool
 	in, _, _, status := c.query(ctx, func(fs *flag.FlagSet) {
 		fs.StringVar(&to, "o", "", "file to write; default: standard output")
+		fs.BoolVar(&forNode, "node", false, "what exeq-node install takes, to permit this user's executions")
 	})
 	if in == nil {
 		return status
 	}
 	defer in.Close()
-	t, err := in.Trust(ctx)
-	if err != nil {
-		return c.fail(err)
+	encode := func() ([]byte, error) {
+		t, err := in.Trust(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return t.Encode()
 	}
-	b, err := t.Encode()
+	if forNode {
+		encode = in.NodeTrust
+	}
+	b, err := encode()
 	if err != nil {
 		return c.fail(err)
 	}

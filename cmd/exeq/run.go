@@ -21,7 +21,6 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/adapter/egress"
-	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/internal/nested"
 	"github.com/exeq/exeq/internal/standalone"
@@ -82,7 +81,7 @@ func (o *runOptions) define(fs *flag.FlagSet) {
 // govern takes the command through the flow. The mount agent is cloned before
 // anything else, so that no key is ever in a child's memory.
 func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error) {
-	enforcer, err := o.prepare(c)
+	enforcer, node, err := o.prepare(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +130,9 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	go inst.Store.WhenBehind(watching, func(context.Context) error { return drainer(inst.LeaveDrainer) })
 
 	hidden, unseen := inst.Hidden()
+	if node != nil {
+		hidden = append(hidden, nodeSocket())
+	}
 	launch := &exeq.Launch{
 		Request: standalone.Request(o.who, at, program.Path, program.SHA256, o.argv),
 		Program: program.File, Argv: o.argv, Env: at.Environ(os.Environ()), Dir: at.Workspace,
@@ -140,7 +142,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	children := newChildren(ctx, inst)
 	o.giveEgress(ctx, c, launch, inst.Log, children)
 	back := &lookingBack{Enforcer: enforcer, live: children.open, workspace: at.Workspace}
-	governor, err := inst.Governor(back)
+	governor, err := o.governor(ctx, inst, back, node)
 	if err != nil {
 		return nil, err
 	}
@@ -211,21 +213,6 @@ func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, lo
 		}
 		return 0
 	}
-}
-
-// prepare readies the strongest tier that was asked for and can be had.
-func (o *runOptions) prepare(c *call) (*enforce.Enforcer, error) {
-	var t exeq.Tier // none: the strongest that works
-	if o.tier != "auto" {
-		var err error
-		if t, err = exeq.ParseTier(o.tier); err != nil {
-			return nil, err
-		}
-		if t > exeq.TierRootless {
-			return nil, fmt.Errorf("%w: tier %s needs exeq-node, which this machine does not run; see exeq doctor", exeq.ErrEnforce, t)
-		}
-	}
-	return enforce.Prepare(enforce.Options{Tier: t, Umask: &umask, Messages: c.stderr})
 }
 
 // tell says where the proof is, when somebody looks or it is the first time.

@@ -20,7 +20,8 @@ type Limit struct {
 // Limits is the one list of honest limits.
 func Limits() []Limit {
 	every := []exeq.Tier{exeq.TierKernel, exeq.TierKernelLite, exeq.TierRootless, exeq.TierNested}
-	user := []exeq.Tier{exeq.TierRootless, exeq.TierNested}
+	user := []exeq.Tier{exeq.TierKernelLite, exeq.TierRootless, exeq.TierNested}
+	lite := []exeq.Tier{exeq.TierKernelLite}
 	nested := []exeq.Tier{exeq.TierNested}
 	return []Limit{
 		{ID: "interpreters", Tiers: every,
@@ -34,7 +35,7 @@ func Limits() []Limit {
 			Instead: "The system call list keeps the surface small; run a virtual machine around Exeq where that is not enough."},
 		{ID: "same-user", Tiers: user,
 			What:    "A process outside with the same user can change Exeq's state, trace its supervisor and hand the execution open descriptors.",
-			Instead: "The record proves against the governed side, not against the user who runs Exeq; use exeq-node for that."},
+			Instead: "The record proves against the governed side, not against the user who runs Exeq."},
 		{ID: "standard-streams", Tiers: every,
 			What:    "Standard input, output and error stay what they were: a file, a pipe, a socket or a terminal that Exeq did not choose.",
 			Instead: "TIOCSTI and its like are refused, but escape sequences reach the terminal."},
@@ -56,6 +57,15 @@ func Limits() []Limit {
 		{ID: "tmp-directory", Tiers: user, Blocks: true,
 			What:    "A program that insists on /tmp itself (tmpfile of the C library, ed) cannot write there.",
 			Instead: "TMPDIR names a directory of the execution's own."},
+		{ID: "ports-by-number", Tiers: lite, Blocks: true,
+			What:    "Listening works where the kernel picks the port (port 0), and datagrams go only over connected sockets.",
+			Instead: "The kernel's gate matches addresses exactly; tier rootless has a whole loopback."},
+		{ID: "named-by-supervisor", Tiers: lite,
+			What:    "The node hashes each program itself and holds its path against the permit, but takes the supervisor's word for which path it stands, and for the decision on it.",
+			Instead: "The rights that the permit binds are the upper bound; who signs the permit can be elsewhere than the supervisor."},
+		{ID: "other-limits", Tiers: lite,
+			What:    "An execution leaves the cgroup that its user's session has, and with it what the machine's owner set there (memory, processor, number of processes).",
+			Instead: "Set limits on the node's own cgroup, of which every execution is a child."},
 		{ID: "new-programs", Tiers: nested, Blocks: true,
 			What:    "Beside a path that may not be read, 128 programs that come into being in one run can run, and none on a file system that makes no files without a name (O_TMPFILE).",
 			Instead: "Build into a directory that was there at the start, or use the rootless tier."},
@@ -110,7 +120,7 @@ func Limits() []Limit {
 		{ID: "unix-datagrams", Tiers: user, Blocks: true,
 			What:    "Unix datagram sockets are refused, so syslog and sd_notify go nowhere.",
 			Instead: "Each message could name another path, which no rule sees."},
-		{ID: "program-in-unreadable-directory", Tiers: []exeq.Tier{exeq.TierRootless}, Blocks: true,
+		{ID: "program-in-unreadable-directory", Tiers: []exeq.Tier{exeq.TierKernelLite, exeq.TierRootless}, Blocks: true,
 			What:    "A program allowed by its own path can run only if its directory may be read.",
 			Instead: "The copy that runs is reached through the directory: allow reading it."},
 		{ID: "script-race", Tiers: nested,

@@ -1,0 +1,96 @@
+//go:build linux
+
+package enforce
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/programs"
+)
+
+// What a warden is told. Without one all of it does nothing.
+
+// enclose has the warden take the execution, whose command waits for its first
+// execve to be answered.
+func (s *launching) enclose(r *running) (err error) {
+	if s.opt.Warden == nil {
+		return nil
+	}
+	var proxy netip.AddrPort
+	if s.launch.Egress != nil {
+		if proxy, err = netip.ParseAddrPort(s.egress.Addr().String()); err != nil {
+			return err
+		}
+	}
+	r.enclosure, err = s.opt.Warden.Enclose(s.ctx, r.initFD, r.commandFD, proxy)
+	return err
+}
+
+// vouch has the warden let a program be executed that was decided on, before it
+// goes on. A warden that refuses is EPERM, and said.
+func (n *notifier) vouch(a exeq.Activity, f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	id := identityOf(&st)
+	n.mu.Lock()
+	known := n.vouched[id]
+	n.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := n.warden.Approve(n.ctx, a.Resource.ID, a.Resource.SHA256, f); err != nil {
+		n.deny(fmt.Sprintf("exec %s denied: %s", a.Resource.ID, err))
+		return unix.EPERM
+	}
+	n.mu.Lock()
+	n.vouched[id] = true
+	n.mu.Unlock()
+	return nil
+}
+
+// vouchInPlace is vouch for a program that is executed where it lies.
+func (n *notifier) vouchInPlace(a exeq.Activity, f *programs.File) error {
+	if n.warden == nil || a.Action != exeq.ActionExec {
+		return nil
+	}
+	open, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer open.Close()
+	return n.vouch(a, open)
+}
+
+// newChallenge is what the next renewal answers.
+func (r *running) newChallenge(ctx context.Context) (string, error) {
+	if w := r.opt.Warden; w != nil {
+		return w.Challenge(ctx)
+	}
+	return newChallenge(), nil
+}
+
+// over tells the warden that nothing is alive, and hears whether it was the
+// reason.
+func (r *running) over() {
+	if r.opt.Warden == nil {
+		return
+	}
+	why, err := r.opt.Warden.Over(context.Background())
+	if err != nil {
+		r.opt.Logger.Warn("the warden was not told of the end", "error", err)
+		return
+	}
+	r.mu.Lock()
+	if why != "" && r.lapsed == "" && r.killed == "" {
+		r.lapsed = why
+	}
+	r.mu.Unlock()
+}

@@ -1,0 +1,229 @@
+//go:build linux
+
+// Package client speaks to exeq-node for an unprivileged supervisor: it asks
+// who the node is, has it take the permit, and puts to it what enforcement
+// needs (it is an enforce.Warden). It believes the node what the node signs,
+// and fails closed on anything that it does not say in time.
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/node/wire"
+)
+
+// patience is how long the node may take for one answer. It lies below the
+// lease, so that a node that has stopped ends what it holds no later than one
+// that is gone.
+const patience = 2 * time.Second
+
+// Client serves one execution at the node.
+type Client struct {
+	socket string
+	id     wire.Identity
+
+	mu     sync.Mutex
+	permit string // admitted
+}
+
+// Dial asks the node behind the socket who it is. A node that does not serve
+// this user is an error.
+func Dial(ctx context.Context, socket string) (*Client, error) {
+	c := &Client{socket: socket}
+	a, err := c.ask(ctx, &wire.Request{Hello: &struct{}{}})
+	if err != nil {
+		return nil, err
+	}
+	if a.Hello == nil || len(a.Hello.PublicKey) != ed25519.PublicKeySize || exeq.KeyID(a.Hello.PublicKey) != a.Hello.Audience.Node {
+		return nil, fmt.Errorf("%w: the node does not say who it is", wire.ErrProtocol)
+	}
+	if !a.Hello.Serves {
+		return nil, fmt.Errorf("%w: no issuer is trusted for it", wire.ErrPeer)
+	}
+	c.id = *a.Hello
+	return c, nil
+}
+
+// Audience is what a permit for the node names.
+func (c *Client) Audience() exeq.Audience { return c.id.Audience }
+
+// PublicKey is the node's.
+func (c *Client) PublicKey() ed25519.PublicKey { return c.id.PublicKey }
+
+// Tier implements enforce.Warden.
+func (c *Client) Tier() exeq.Tier { return c.id.Tier }
+
+// Admit has the node take the permit: it checks everything for itself and burns
+// the nonce.
+func (c *Client) Admit(ctx context.Context, p *exeq.Permit, on *exeq.PermitRecord, r *exeq.Request, rights *exeq.Rights) error {
+	_, err := c.ask(ctx, &wire.Request{Admit: &wire.Admit{Envelope: p.Envelope, Record: on, Request: r, Rights: rights}})
+	if err == nil {
+		c.mu.Lock()
+		c.permit = p.Body.ID
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// Enclose implements enforce.Warden.
+func (c *Client) Enclose(ctx context.Context, init, command int, proxy netip.AddrPort) (*exeq.Enclosure, error) {
+	e := wire.Enclose{Permit: c.name()}
+	if proxy.IsValid() {
+		e.Proxy = proxy.String()
+	}
+	a, err := c.ask(ctx, &wire.Request{Enclose: &e}, init, command)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.check(a.Enclosure, e.Permit); err != nil {
+		return nil, err
+	}
+	return a.Enclosure, nil
+}
+
+// check verifies the node's word before it is put on record.
+func (c *Client) check(e *exeq.Enclosure, permit string) error {
+	if e == nil || e.Permit != permit || e.Audience != c.id.Audience || e.Key != c.id.Audience.Node || e.Tier != c.id.Tier {
+		return fmt.Errorf("%w: an enclosure of something else", wire.ErrProtocol)
+	}
+	msg, err := e.Signable()
+	if err != nil {
+		return err
+	}
+	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
+	if err != nil || !ed25519.Verify(c.id.PublicKey, msg, sig) {
+		return fmt.Errorf("%w: an enclosure that the node did not sign", wire.ErrProtocol)
+	}
+	return nil
+}
+
+// Approve implements enforce.Warden.
+func (c *Client) Approve(ctx context.Context, path string, want exeq.Digest, f *os.File) error {
+	a, err := c.ask(ctx, &wire.Request{Approve: &wire.Approve{Permit: c.name(), Path: path}}, int(f.Fd()))
+	if err != nil {
+		return err
+	}
+	if a.SHA256 == nil || *a.SHA256 != want {
+		return fmt.Errorf("%w: the node found other bytes than were decided on", wire.ErrProgram)
+	}
+	return nil
+}
+
+// Challenge implements enforce.Warden.
+func (c *Client) Challenge(ctx context.Context) (string, error) {
+	a, err := c.ask(ctx, &wire.Request{Challenge: &wire.Named{Permit: c.name()}})
+	if err == nil && a.Challenge == "" {
+		err = fmt.Errorf("%w: no challenge", wire.ErrProtocol)
+	}
+	if err != nil {
+		return "", err
+	}
+	return a.Challenge, nil
+}
+
+// Renew implements enforce.Warden.
+func (c *Client) Renew(ctx context.Context, n exeq.Renewal) error {
+	_, err := c.ask(ctx, &wire.Request{Renew: &n})
+	return err
+}
+
+// Revoke brings a revocation to the node.
+func (c *Client) Revoke(ctx context.Context, v exeq.Revocation) error {
+	_, err := c.ask(ctx, &wire.Request{Revoke: &v})
+	return err
+}
+
+// Hold implements enforce.Warden.
+func (c *Client) Hold(ctx context.Context) error {
+	_, err := c.ask(ctx, &wire.Request{Hold: &wire.Named{Permit: c.name()}})
+	return err
+}
+
+// Resume implements enforce.Warden.
+func (c *Client) Resume(ctx context.Context) error {
+	_, err := c.ask(ctx, &wire.Request{Resume: &wire.Named{Permit: c.name()}})
+	return err
+}
+
+// Over implements enforce.Warden.
+func (c *Client) Over(ctx context.Context) (string, error) {
+	if c.name() == "" {
+		return "", nil // nothing was admitted
+	}
+	a, err := c.ask(ctx, &wire.Request{Over: &wire.Named{Permit: c.name()}})
+	if err != nil {
+		return "", err
+	}
+	return a.Ended, nil
+}
+
+// Look asks the node behind the socket who it is and what it holds.
+func Look(ctx context.Context, socket string) (*wire.Identity, *wire.Status, error) {
+	c := &Client{socket: socket}
+	who, err := c.ask(ctx, &wire.Request{Hello: &struct{}{}})
+	if err != nil {
+		return nil, nil, err
+	}
+	what, err := c.ask(ctx, &wire.Request{Status: &struct{}{}})
+	if err == nil && (who.Hello == nil || what.Status == nil) {
+		err = fmt.Errorf("%w: no status", wire.ErrProtocol)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return who.Hello, what.Status, nil
+}
+
+func (c *Client) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.permit
+}
+
+// ask makes one connection for one question.
+func (c *Client) ask(ctx context.Context, r *wire.Request, fds ...int) (*wire.Answer, error) {
+	r.Version = wire.Version
+	b, err := wire.Frame(r)
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{Timeout: patience}
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return nil, fmt.Errorf("exeq-node: %w", err)
+	}
+	defer conn.Close()
+	u := conn.(*net.UnixConn)
+	stop := context.AfterFunc(ctx, func() { u.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	u.SetDeadline(time.Now().Add(patience))
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	sent, _, werr := u.WriteMsgUnix(b, rights, nil)
+	if werr == nil && sent < len(b) {
+		_, werr = u.Write(b[sent:])
+	}
+	// Who is refused is told so without being heard.
+	a, err := wire.ReadAnswer(u)
+	if err == nil || errors.As(err, new(*wire.Error)) {
+		return a, err
+	}
+	if err = errors.Join(werr, err); ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return nil, fmt.Errorf("exeq-node does not answer: %w", err)
+}

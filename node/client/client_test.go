@@ -1,0 +1,7 @@
+//go:build linux
+
+package client
+
+import "github.com/exeq/exeq/enforce"
+
+var _ enforce.Warden = (*Client)(nil)

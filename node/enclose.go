@@ -1,0 +1,290 @@
+//go:build linux
+
+package node
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/bpf"
+	"github.com/exeq/exeq/node/wire"
+)
+
+// canaries names what SelfTest tries in each execution's own cgroup.
+const canaries = "exec of a program and a connection that the kernel's gate does not have, in the execution's own cgroup"
+
+// enclose closes the gate around an execution that waits: from the moment that
+// it returns nothing executes there but what is approved, and the lease runs.
+func (n *Node) enclose(p *peer, r *wire.Enclose, init, command *os.File) (*exeq.Enclosure, error) {
+	x, err := n.owned(p, r.Permit)
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := proxyOf(r.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	if err := x.in(admitted); err != nil {
+		x.mu.Unlock()
+		return nil, err
+	}
+	if err := os.Mkdir(x.dir, 0o755); err != nil {
+		x.mu.Unlock()
+		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
+	}
+	x.state, x.since = enclosing, boottime()
+	x.mu.Unlock()
+	e, err := n.close(x, proxy, init, command)
+	if err != nil {
+		n.log.Warn("not enclosed", "permit", x.permit, "err", err)
+		if eerr := n.end(x, "it could not be enclosed"); eerr != nil {
+			err = errors.Join(err, eerr)
+		}
+		return nil, err
+	}
+	return e, nil
+}
+
+// close moves the processes first and governs second: until they are known to
+// be those that were meant, nothing can happen to them. They wait, so nothing
+// executes meanwhile.
+func (n *Node) close(x *execution, proxy netip.AddrPort, init, command *os.File) (*exeq.Enclosure, error) {
+	if err := moveIn(x, init, command); err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrProcess, err)
+	}
+	cgroup, err := n.gate.Govern(x.dir, false)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
+	}
+	x.mu.Lock()
+	x.cgroup = cgroup
+	x.mu.Unlock()
+	n.mu.Lock()
+	n.cgroups[cgroup] = x
+	n.mu.Unlock()
+	if err := n.gate.SetEndpoints(cgroup, endpoints(proxy)); err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
+	}
+	if err := n.gate.SelfTest(x.dir); err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
+	}
+	e, err := n.id.sign(exeq.Enclosure{Permit: x.permit, Tier: exeq.TierKernelLite, Canary: canaries, Missing: n.gate.Missing(), Time: exeq.At(n.burnt.clock())})
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.in(enclosing); err != nil {
+		return nil, err
+	}
+	x.state, x.since = enclosed, boottime()
+	x.deadline = x.since + x.lease
+	return e, nil
+}
+
+// moveIn moves the two processes into the execution's cgroup, which is not
+// governed yet. A number may have become a stranger's between being read and
+// being written: then nothing was done to that but to move it, and it is moved
+// back.
+func moveIn(x *execution, init, command *os.File) error {
+	i, err := pidOf(init)
+	if err != nil {
+		return err
+	}
+	c, err := pidOf(command)
+	if err != nil {
+		return err
+	}
+	if err := isOf(x.owner, i, c); err != nil {
+		return err
+	}
+	from, err := cgroupOf(i)
+	if err != nil {
+		return err
+	}
+	procs := filepath.Join(x.dir, "cgroup.procs")
+	for _, pid := range []int{i, c} {
+		if err == nil {
+			err = os.WriteFile(procs, []byte(strconv.Itoa(pid)), 0)
+		}
+	}
+	if err == nil {
+		err = isOf(x.owner, i, c)
+	}
+	if err == nil && (!alive(init) || !alive(command) || !alive(x.owner.pidfd)) {
+		err = errors.New("they ended meanwhile")
+	}
+	if err == nil {
+		return nil
+	}
+	_, top, terr := inHierarchy(x.dir)
+	if terr != nil {
+		return errors.Join(err, terr)
+	}
+	for _, pid := range []int{i, c} {
+		if at, aerr := cgroupOf(pid); aerr == nil && strings.HasSuffix(at, "/"+x.permit) {
+			os.WriteFile(filepath.Join(top, from, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0) // one that is gone is gone
+		}
+	}
+	return err
+}
+
+// proxyOf reads the proxy's address: only loopback, which the execution has of
+// its own.
+func proxyOf(s string) (netip.AddrPort, error) {
+	if s == "" {
+		return netip.AddrPort{}, nil
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || !a.Addr().IsLoopback() || a.Addr().Zone() != "" || a.Port() == 0 {
+		return a, fmt.Errorf("%w: proxy %.60q is no loopback address", wire.ErrProtocol, s)
+	}
+	return a, nil
+}
+
+// endpoints: the proxy, and listening where the kernel picks the port. The
+// network namespace has nothing but its loopback.
+func endpoints(proxy netip.AddrPort) []bpf.Endpoint {
+	var out []bpf.Endpoint
+	if proxy.IsValid() {
+		out = append(out, bpf.Endpoint{Addr: proxy})
+	}
+	for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
+		for _, datagram := range []bool{false, true} {
+			out = append(out, bpf.Endpoint{Addr: netip.AddrPortFrom(a, 0), Bind: true, Datagram: datagram})
+		}
+	}
+	return out
+}
+
+// approve lets a program be executed: the file behind the descriptor, in the
+// state in which it was hashed here. That it stands for the path is the
+// supervisor's word; whether the path may be executed at all is the permit's.
+func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error) {
+	x, err := n.owned(p, r.Permit)
+	if err != nil {
+		return exeq.Digest{}, err
+	}
+	if err := exeq.CheckPath(r.Path); err != nil {
+		return exeq.Digest{}, fmt.Errorf("%w: %w", wire.ErrProgram, err)
+	}
+	x.mu.Lock()
+	err = x.in(enclosed)
+	full := len(x.programs) >= maxPrograms
+	if err == nil && !full {
+		x.approving.Add(1)
+		defer x.approving.Done()
+	}
+	x.mu.Unlock()
+	if err != nil {
+		return exeq.Digest{}, err
+	}
+	if full {
+		return exeq.Digest{}, fmt.Errorf("%w: %d programs are approved", wire.ErrBusy, maxPrograms)
+	}
+	if x.rights.Lookup(r.Path).Exec == exeq.ExecNo && r.Path != x.resource.ID {
+		return exeq.Digest{}, fmt.Errorf("%w: %.200s", wire.ErrProgram, r.Path)
+	}
+	file, digest, err := n.hash(f)
+	if err != nil {
+		return digest, err
+	}
+	if r.Path == x.resource.ID && digest != x.resource.SHA256 && x.rights.Lookup(r.Path).Exec == exeq.ExecNo {
+		return digest, fmt.Errorf("%w: %.200s has other bytes than the permit names", wire.ErrProgram, r.Path)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.in(enclosed); err != nil { // never into the map of what is ended
+		return digest, err
+	}
+	if err := n.gate.Allow(x.cgroup, file); err != nil {
+		return digest, fmt.Errorf("%w: %w", wire.ErrGate, err)
+	}
+	x.programs[file] = true
+	return digest, nil
+}
+
+// hash gives what the kernel takes the file for, and the digest that it has in
+// that state. It is read unless it was read in that very state before: any
+// write, also through a mapping, would have made it another, or leaves a writer
+// that Identify refuses.
+func (n *Node) hash(f *os.File) (bpf.File, exeq.Digest, error) {
+	fail := func(err error) (bpf.File, exeq.Digest, error) {
+		return bpf.File{}, exeq.Digest{}, fmt.Errorf("%w: %w", wire.ErrProgram, err)
+	}
+	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&(unix.O_ACCMODE|unix.O_PATH) != unix.O_RDONLY {
+		return fail(errors.New("a descriptor that is not open for reading alone"))
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return fail(err)
+	}
+	if fs.Type == unix.FUSE_SUPER_MAGIC {
+		return fail(errors.New("its file system (FUSE) can give other bytes at each reading"))
+	}
+	for try := 0; ; try++ {
+		before, err := n.gate.Identify(f)
+		if err != nil {
+			return fail(err)
+		}
+		n.mu.Lock()
+		digest, known := n.hashes[before]
+		n.mu.Unlock()
+		if known {
+			return before, digest, nil
+		}
+		if before.Size > exeq.MaxProgramBytes {
+			return fail(fmt.Errorf("%d bytes are over the limit of %d", before.Size, int64(exeq.MaxProgramBytes)))
+		}
+		if !before.Settled(time.Now()) {
+			if try > 20 {
+				return fail(errors.New("it does not stand still"))
+			}
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, io.NewSectionReader(f, 0, int64(before.Size)+1)); err != nil {
+			return fail(err)
+		}
+		after, err := n.gate.Identify(f)
+		if err != nil {
+			return fail(err)
+		}
+		if after != before {
+			if try > 20 {
+				return fail(errors.New("it does not stand still"))
+			}
+			continue
+		}
+		digest = exeq.Digest(h.Sum(nil))
+		n.mu.Lock()
+		if len(n.hashes) >= maxHashes {
+			clear(n.hashes)
+		}
+		n.hashes[before] = digest
+		n.mu.Unlock()
+		return before, digest, nil
+	}
+}
+
+func containsLine(text, line string) bool {
+	for l := range strings.Lines(text) {
+		if strings.TrimSuffix(l, "\n") == line {
+			return true
+		}
+	}
+	return false
+}

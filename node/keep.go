@@ -1,0 +1,115 @@
+//go:build linux
+
+package node
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/exeq/exeq/enforce/bpf"
+)
+
+// keep ends whatever has no lease any more.
+func (n *Node) keep() {
+	t := time.NewTicker(glance)
+	defer t.Stop()
+	check := 0
+	for {
+		select {
+		case <-n.ended:
+			return
+		case <-t.C:
+		}
+		n.mu.Lock()
+		all := make([]*execution, 0, len(n.executions))
+		for _, x := range n.executions {
+			all = append(all, x)
+		}
+		n.mu.Unlock()
+		why := ""
+		if check++; len(all) > 0 && check%20 == 0 { // once a second
+			if err := n.gate.Check(); err != nil {
+				why = "the gate is not in place: " + err.Error()
+			}
+		}
+		now := boottime()
+		for _, x := range all {
+			n.look(x, now, why)
+		}
+	}
+}
+
+// look judges one execution as of now.
+func (n *Node) look(x *execution, now time.Duration, why string) {
+	x.mu.Lock()
+	s, since, deadline := x.state, x.since, x.deadline
+	x.mu.Unlock()
+	switch {
+	case s == ended && now-since > keepTime:
+		n.forget(x)
+		return
+	case s == ended || s == ending:
+		return
+	case why != "":
+	case s == enclosed && now > deadline:
+		why = "no renewal came within the lease"
+	case s == admitted && now-since > unreleasedTime:
+		why = "no processes came for the permit"
+	case s == held && !alive(x.owner.pidfd):
+		why = "its supervisor is gone"
+	default:
+		return
+	}
+	go func() {
+		if err := n.end(x, why); err != nil {
+			n.log.Error("does not end", "permit", x.permit, "err", err)
+		}
+	}()
+}
+
+// watch reads what the gate decided.
+func (n *Node) watch(events *bpf.Events) {
+	defer events.Close()
+	for {
+		select {
+		case <-n.ended:
+			return
+		default:
+		}
+		e, err := events.Next(time.Now().Add(time.Second / 2))
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			continue
+		case errors.Is(err, os.ErrClosed):
+			return
+		case err != nil:
+			n.log.Error("event", "err", err)
+			continue
+		}
+		n.saw(e)
+	}
+}
+
+// saw takes one event in. One that the kernel could not kill is killed here.
+func (n *Node) saw(e bpf.Event) {
+	n.mu.Lock()
+	x := n.cgroups[e.Cgroup]
+	n.mu.Unlock()
+	if x == nil {
+		return
+	}
+	x.mu.Lock()
+	canary := x.state == enclosing || e.At < x.since && x.state == enclosed
+	if !canary {
+		x.denials++
+	}
+	x.mu.Unlock()
+	if canary {
+		return
+	}
+	n.log.Info("denied", "permit", x.permit, "verb", e.Verb, "why", e.Why, "pid", e.PID, "dev", e.Dev, "ino", e.Ino, "addr", e.Addr, "alive", e.Alive)
+	if e.Alive {
+		go n.end(x, "a program that is not allowed could not be killed alone: "+e.Verb)
+	}
+}

@@ -1,0 +1,47 @@
+//go:build linux
+
+package node
+
+import "time"
+
+// Limits of what the node takes on, in one file; those of messages are in
+// package wire.
+const (
+	// maxConnections are served at once, of them maxUserConnections of one user
+	// other than root.
+	maxConnections     = 256
+	maxUserConnections = 64
+	// maxLarge messages above wire.MaxSmall are read at once.
+	maxLarge = 2
+	// messageTime is how long a message may take to arrive, and an answer to be
+	// taken.
+	messageTime = 5 * time.Second
+
+	// maxExecutions are held at once, of them maxUserExecutions of one user
+	// other than root.
+	maxExecutions     = 2048
+	maxUserExecutions = 1024
+	// maxRights bounds what all permits together bind, as it travelled.
+	maxRights = 256 << 20
+	// maxPrograms are approved for one execution.
+	maxPrograms = 16 << 10
+	// maxHashes are kept of files that were hashed before.
+	maxHashes = 64 << 10
+	// maxBurnt nonces are kept; each goes when its permit has expired.
+	maxBurnt = 1 << 20
+
+	// unreleasedTime is how long an admitted permit may wait for its processes.
+	unreleasedTime = 30 * time.Second
+	// endTime is how long killed processes may take to be gone until it is said
+	// that they are not; they are waited for on.
+	endTime = 10 * time.Second
+	// keepTime is how long an ended execution can be asked about.
+	keepTime = 30 * time.Second
+	// glance is how often leases are looked at; after a suspend the clock that
+	// counts it is read so much later at most.
+	glance = 50 * time.Millisecond
+
+	// maxTrustFile and maxTrustFiles bound what says whose permits are taken.
+	maxTrustFile  = 16 << 10
+	maxTrustFiles = 1024
+)
