@@ -1,12 +1,12 @@
 package proof
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
 	"math"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/proof/internal/edtable"
 )
 
 // never is the index of an event that has not happened.
@@ -14,12 +14,12 @@ const never = math.MaxInt64
 
 // lifetime bounds a key by log indexes.
 type lifetime struct {
-	pub                         ed25519.PublicKey
+	key                         *edtable.Key
 	added, retired, compromised int64
 }
 
 // key gives the public key if it was good for the role at the index.
-func (a *Anchors) key(role, id string, index int64) (ed25519.PublicKey, error) {
+func (a *Anchors) key(role, id string, index int64) (*edtable.Key, error) {
 	k := a.keys[role+" "+id]
 	switch {
 	case k == nil:
@@ -31,7 +31,14 @@ func (a *Anchors) key(role, id string, index int64) (ed25519.PublicKey, error) {
 	case index >= k.compromised:
 		return nil, fmt.Errorf("%s key %.12s was marked compromised at index %d", role, id, k.compromised)
 	}
-	return k.pub, nil
+	return k.key, nil
+}
+
+// expect prepares a key for n signatures.
+func (a *Anchors) expect(role, id string, n int) {
+	if k := a.keys[role+" "+id]; k != nil {
+		k.key.Expect(n)
+	}
 }
 
 // Apply takes in a key leaf at its index, once its own signature is verified.
@@ -47,7 +54,7 @@ func (a *Anchors) Apply(l *exeq.Leaf, index int64) error {
 		// A key of the trust file stays as the trust file has it, and an event
 		// that was taken in is not undone by a later "add".
 		if k == nil {
-			a.keys[id] = &lifetime{pub: pub, added: index, retired: never, compromised: never}
+			a.keys[id] = &lifetime{key: edtable.New(pub), added: index, retired: never, compromised: never}
 		}
 	case "retire":
 		if k != nil {
@@ -73,7 +80,7 @@ var signers = map[exeq.Kind]string{
 
 // verifyEnclosure checks a node's word on a start, judged at the start's index.
 func (a *Anchors) verifyEnclosure(e *exeq.Enclosure, index int64) error {
-	pub, err := a.key(exeq.RoleNode, e.Key, index)
+	key, err := a.key(exeq.RoleNode, e.Key, index)
 	if err != nil {
 		return err
 	}
@@ -82,7 +89,7 @@ func (a *Anchors) verifyEnclosure(e *exeq.Enclosure, index int64) error {
 		return err
 	}
 	sig, err := base64.StdEncoding.Strict().DecodeString(e.Signature)
-	if err != nil || !ed25519.Verify(pub, msg, sig) {
+	if err != nil || !key.Verify(msg, sig) {
 		return fmt.Errorf("the signature of node %.12s on the start does not verify", e.Key)
 	}
 	return nil
@@ -95,24 +102,29 @@ func (a *Anchors) VerifyLeaf(l *exeq.Leaf, index int64) error {
 }
 
 func (a *Anchors) verifyLeaf(l *exeq.Leaf, index int64, signable func() ([]byte, error)) error {
+	s, err := a.signed(l, index, signable)
+	if err == nil && !s.Key.Verify(s.Message, s.Sig) {
+		err = badSignature(l)
+	}
+	return err
+}
+
+func badSignature(l *exeq.Leaf) error {
+	return fmt.Errorf("the %s leaf's signature does not verify", l.Kind)
+}
+
+// signed finds what a leaf's signature has to be of, and by which key.
+func (a *Anchors) signed(l *exeq.Leaf, index int64, signable func() ([]byte, error)) (s edtable.Signature, err error) {
 	role, signed := signers[l.Kind]
 	if !signed {
-		return fmt.Errorf("a %s leaf carries no signature of its own", l.Kind)
+		return s, fmt.Errorf("a %s leaf carries no signature of its own", l.Kind)
 	}
-	pub, err := a.key(role, l.Key, index)
-	if err != nil {
-		return err
+	if s.Key, err = a.key(role, l.Key, index); err != nil {
+		return s, err
 	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(l.Signature)
-	if err != nil {
-		return fmt.Errorf("the %s leaf's signature is not base64", l.Kind)
+	if s.Sig, err = base64.StdEncoding.Strict().DecodeString(l.Signature); err != nil {
+		return s, fmt.Errorf("the %s leaf's signature is not base64", l.Kind)
 	}
-	msg, err := signable()
-	if err != nil {
-		return err
-	}
-	if !ed25519.Verify(pub, msg, sig) {
-		return fmt.Errorf("the %s leaf's signature does not verify", l.Kind)
-	}
-	return nil
+	s.Message, err = signable()
+	return s, err
 }

@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -72,7 +71,7 @@ func (v *verifier) verifyPermit(at int64) error {
 	if err != nil {
 		return err
 	}
-	pub, err := v.a.key(exeq.RoleIssuer, e.Signatures[0].KeyID, at)
+	key, err := v.a.key(exeq.RoleIssuer, e.Signatures[0].KeyID, at)
 	if err != nil {
 		return err
 	}
@@ -84,7 +83,7 @@ func (v *verifier) verifyPermit(at int64) error {
 	if err != nil {
 		return errors.New("the signature is not base64")
 	}
-	if !ed25519.Verify(pub, pae(e.PayloadType, payload), sig) {
+	if !key.Verify(pae(e.PayloadType, payload), sig) {
 		return errors.New("the permit's signature does not verify")
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/proof/internal/edtable"
 )
 
 // enforced: what the node says was in force is not below what the permit asks.
@@ -281,10 +282,27 @@ func (v *verifier) judgedAt() ([]int64, error) {
 // comes after a crash, those bytes came from a store, which can be written
 // without a key.
 func (v *verifier) signatures(at []int64) error {
+	if v.start != nil {
+		v.a.expect(exeq.RoleNode, v.start.Key, len(v.leaves)) // whose nearly all are
+	}
 	errs := make([]error, len(v.leaves))
-	each(len(v.leaves), func(i int) {
-		if l := &v.leaves[i]; l.Kind != exeq.KindPermit {
-			errs[i] = l.verify(v.a, at[i])
+	rows(len(v.leaves), func(from, to int) {
+		var sigs []edtable.Signature
+		var of []int
+		for i := from; i < to; i++ {
+			l := &v.leaves[i]
+			if l.Kind == exeq.KindPermit {
+				continue
+			}
+			s, err := v.a.signed(l.Leaf, at[i], l.signable)
+			if errs[i] = err; err == nil {
+				sigs, of = append(sigs, s), append(of, i)
+			}
+		}
+		for j, ok := range edtable.Verify(sigs) {
+			if !ok {
+				errs[of[j]] = badSignature(v.leaves[of[j]].Leaf)
+			}
 		}
 	})
 	for i, err := range errs {

@@ -2,6 +2,8 @@ package proof_test
 
 import (
 	"bytes"
+	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +117,98 @@ var signatureForgeries = []forgery{
 			p.Drafts[i].Signer = s
 		}
 	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 4 is signed by another node"},
+}
+
+// What a check of many signatures at once could get wrong, in an execution so
+// long that its node's signatures are verified by tables (package edtable).
+var longForgeries = []forgery{
+	{name: "two errors that add up to none", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		key := w.Ring.Signer(exeq.RoleNode)
+		p.Drafts[5].Signer = node(w, func(m []byte) []byte { return plus(key.Sign(m), 1) })
+		p.Drafts[6].Signer = node(w, func(m []byte) []byte { return plus(key.Sign(m), -1) })
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 5: the activity leaf's signature does not verify"},
+	{name: "the signature of the leaf before", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		key, before := w.Ring.Signer(exeq.RoleNode), []byte(nil)
+		p.Drafts[12].Signer = node(w, func(m []byte) []byte { before = key.Sign(m); return before })
+		p.Drafts[13].Signer = node(w, func([]byte) []byte { return before })
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 13: the activity leaf's signature does not verify"},
+	{name: "R of the leaf before", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		key, before := w.Ring.Signer(exeq.RoleNode), []byte(nil)
+		p.Drafts[12].Signer = node(w, func(m []byte) []byte { before = key.Sign(m); return before })
+		p.Drafts[13].Signer = node(w, func(m []byte) []byte { return append(bytes.Clone(before[:32]), key.Sign(m)[32:]...) })
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 13: the activity leaf's signature does not verify"},
+	{name: "S of the leaf before", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		key, before := w.Ring.Signer(exeq.RoleNode), []byte(nil)
+		p.Drafts[12].Signer = node(w, func(m []byte) []byte { before = key.Sign(m); return before })
+		p.Drafts[13].Signer = node(w, func(m []byte) []byte { return append(key.Sign(m)[:32], before[32:]...) })
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 13: the activity leaf's signature does not verify"},
+	{name: "S and the order of the base point", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		key := w.Ring.Signer(exeq.RoleNode)
+		p.Drafts[9].Signer = node(w, func(m []byte) []byte {
+			sig := key.Sign(m)
+			s := fromLittle(sig[32:])
+			return append(sig[:32], toLittle(s.Add(s, order))...)
+		})
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 9: the activity leaf's signature does not verify"},
+	{name: "a signature of another key", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		s, _ := newKey()
+		p.Drafts[20].Signer = node(w, s.Sign)
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 20: the activity leaf's signature does not verify"},
+	{name: "all by another key", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		s, _ := newKey()
+		for i := range p.Drafts[1:] {
+			p.Drafts[i+1].Signer = node(w, s.Sign)
+		}
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 1: the start leaf's signature does not verify"},
+	{name: "two that are wrong: the first is named", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		for _, i := range []int{23, 7} {
+			p.Drafts[i].Signer = node(w, func([]byte) []byte { return make([]byte, 64) })
+		}
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 7: the activity leaf's signature does not verify"},
+	{name: "S is too short", plan: func(w *prooftest.World, p *prooftest.Plan) {
+		key := w.Ring.Signer(exeq.RoleNode)
+		p.Drafts[9].Signer = node(w, func(m []byte) []byte { return key.Sign(m)[:63] })
+	}, check: proof.CheckChain, status: proof.Failed, words: "leaf 9: the activity leaf's signature does not verify"},
+}
+
+// long repeats an activity, so that the plan has 30 leaves.
+func long(p *prooftest.Plan) {
+	i := at(p, exeq.KindActivity)
+	for len(p.Drafts) < 30 {
+		p.Drafts = slices.Insert(p.Drafts, i, p.Drafts[i])
+	}
+}
+
+func TestLongForgeries(t *testing.T) {
+	genuine := forgery{plan: func(*prooftest.World, *prooftest.Plan) {}, verdict: proof.Valid,
+		check: proof.CheckChain, status: proof.Proved, words: "number of leaves: 30"}
+	for _, f := range append(longForgeries, genuine) {
+		bend := f.plan
+		f.plan = func(w *prooftest.World, p *prooftest.Plan) { long(p); bend(w, p) }
+		t.Run(f.name, f.test)
+	}
+}
+
+// order is that of Ed25519's base point, 2^252 + 27742317777372353535851937790883648493.
+var order, _ = new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+
+// plus adds to a signature's S.
+func plus(sig []byte, n int64) []byte {
+	s := fromLittle(sig[32:])
+	s.Add(s, big.NewInt(n)).Mod(s, order)
+	return append(bytes.Clone(sig[:32]), toLittle(s)...)
+}
+
+func fromLittle(b []byte) *big.Int {
+	b = bytes.Clone(b)
+	slices.Reverse(b)
+	return new(big.Int).SetBytes(b)
+}
+
+func toLittle(s *big.Int) []byte {
+	b := s.FillBytes(make([]byte, 32))
+	slices.Reverse(b)
+	return b
 }
 
 // alter edits a leaf of a proof and leaves all else as it is.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/canon"
+	"github.com/exeq/exeq/proof/internal/edtable"
 )
 
 // Trust is what a verifier believes beforehand, version 1. It never comes from
@@ -160,7 +161,7 @@ func (t *Trust) Anchors() (*Anchors, error) {
 		if a.keys[id] != nil {
 			return nil, fmt.Errorf("trust: keys[%d]: the same key twice in one role", i)
 		}
-		life := &lifetime{pub: pub, added: k.Added, retired: never, compromised: never}
+		life := &lifetime{key: edtable.New(pub), added: k.Added, retired: never, compromised: never}
 		if k.Retired != nil {
 			life.retired = *k.Retired
 		}

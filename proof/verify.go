@@ -57,8 +57,10 @@ type leaf struct {
 
 // verify checks the leaf's signature as [Anchors.VerifyLeaf] does.
 func (l *leaf) verify(a *Anchors, index int64) error {
-	return a.verifyLeaf(l.Leaf, index, func() ([]byte, error) { return l.SignableOf(l.exact) })
+	return a.verifyLeaf(l.Leaf, index, l.signable)
 }
+
+func (l *leaf) signable() ([]byte, error) { return l.SignableOf(l.exact) }
 
 // verifier holds what one verification found so far. A nil permit, start or
 // last means: not there or not believed.
@@ -145,8 +147,17 @@ func parseLeaves(raw []string) ([]leaf, []error) {
 	return out, errs
 }
 
-// each calls f for 0 to n-1 on all processors, a few in a row on one.
+// each calls f for 0 to n-1 on all processors.
 func each(n int, f func(i int)) {
+	rows(n, func(from, to int) {
+		for i := from; i < to; i++ {
+			f(i)
+		}
+	})
+}
+
+// rows calls f for parts of 0 to n-1 on all processors, a few in a row on one.
+func rows(n int, f func(from, to int)) {
 	const row = 8
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -157,9 +168,7 @@ func each(n int, f func(i int)) {
 				if end-row >= n {
 					return
 				}
-				for i := end - row; i < min(end, n); i++ {
-					f(i)
-				}
+				f(end-row, min(end, n))
 			}
 		})
 	}
