@@ -194,6 +194,9 @@ func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error
 	if full {
 		return exeq.Digest{}, fmt.Errorf("%w: %d programs are approved", wire.ErrBusy, maxPrograms)
 	}
+	if err := n.roomForProgram(x); err != nil {
+		return exeq.Digest{}, err
+	}
 	if x.rights.Lookup(r.Path).Exec == exeq.ExecNo && r.Path != x.resource.ID {
 		return exeq.Digest{}, fmt.Errorf("%w: %.200s", wire.ErrProgram, r.Path)
 	}
@@ -214,6 +217,18 @@ func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error
 	}
 	x.programs[file] = true
 	return digest, nil
+}
+
+// roomForProgram counts one more approval.
+func (n *Node) roomForProgram(x *execution) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if uid := x.owner.uid; uid != 0 && n.programs[uid] >= maxUserPrograms {
+		return fmt.Errorf("%w: %d programs are approved for this user", wire.ErrBusy, maxUserPrograms)
+	}
+	n.programs[x.owner.uid]++
+	x.counted++
+	return nil
 }
 
 // hash gives what the kernel takes the file for, and the digest that it has in

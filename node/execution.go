@@ -45,6 +45,7 @@ type execution struct {
 	resource exeq.Resource
 	rights   *exeq.Rights
 	size     int64 // that it travelled in
+	counted  int   // of programs, in Node.programs; Node.mu
 	lease    time.Duration
 	check    func(exeq.Renewal) error
 	dir      string // its cgroup
@@ -180,6 +181,9 @@ func (n *Node) forget(x *execution) {
 	delete(n.executions, x.permit)
 	delete(n.cgroups, x.cgroup)
 	n.rights -= x.size
+	if n.programs[x.owner.uid] -= x.counted; n.programs[x.owner.uid] <= 0 {
+		delete(n.programs, x.owner.uid)
+	}
 	x.owner.pidfd.Close()
 }
 
@@ -218,8 +222,8 @@ func (n *Node) challenge(p *peer, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := n.gate.Check(); err != nil {
-		return "", fmt.Errorf("%w: %w", wire.ErrGate, err)
+	if err := n.gateHolds(); err != nil {
+		return "", err
 	}
 	var b [16]byte
 	rand.Read(b[:])

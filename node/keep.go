@@ -29,8 +29,8 @@ func (n *Node) keep() {
 		n.mu.Unlock()
 		why := ""
 		if check++; len(all) > 0 && check%20 == 0 { // once a second
-			if err := n.gate.Check(); err != nil {
-				why = "the gate is not in place: " + err.Error()
+			if err := n.gateHolds(); err != nil {
+				why = err.Error()
 			}
 		}
 		now := boottime()
@@ -104,11 +104,11 @@ func (n *Node) saw(e bpf.Event) {
 	if !canary {
 		x.denials++
 	}
+	log := !canary && x.denials <= maxLogged
 	x.mu.Unlock()
-	if canary {
-		return
+	if log {
+		n.log.Info("denied", "permit", x.permit, "verb", e.Verb, "why", e.Why, "pid", e.PID, "dev", e.Dev, "ino", e.Ino, "addr", e.Addr, "alive", e.Alive)
 	}
-	n.log.Info("denied", "permit", x.permit, "verb", e.Verb, "why", e.Why, "pid", e.PID, "dev", e.Dev, "ino", e.Ino, "addr", e.Addr, "alive", e.Alive)
 	if e.Alive {
 		go n.end(x, "a program that is not allowed could not be killed alone: "+e.Verb)
 	}

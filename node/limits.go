@@ -11,8 +11,9 @@ const (
 	// other than root.
 	maxConnections     = 256
 	maxUserConnections = 64
-	// maxLarge messages above wire.MaxSmall are read at once.
-	maxLarge = 2
+	// maxLarge messages above wire.MaxSmall are read at once, of them one of each
+	// user other than root.
+	maxLarge = 4
 	// messageTime is how long a message may take to arrive, and an answer to be
 	// taken.
 	messageTime = 5 * time.Second
@@ -23,8 +24,12 @@ const (
 	maxUserExecutions = 1024
 	// maxRights bounds what all permits together bind, as it travelled.
 	maxRights = 256 << 20
-	// maxPrograms are approved for one execution.
-	maxPrograms = 16 << 10
+	// maxPrograms are approved for one execution, maxUserPrograms for all of one
+	// user other than root; the gate has room for four such users.
+	maxPrograms     = 16 << 10
+	maxUserPrograms = 64 << 10
+	// maxLogged denials of one execution are logged; all are counted.
+	maxLogged = 64
 	// maxHashes are kept of files that were hashed before.
 	maxHashes = 64 << 10
 	// maxBurnt nonces are kept; each goes when its permit has expired.
@@ -40,6 +45,12 @@ const (
 	// glance is how often leases are looked at; after a suspend the clock that
 	// counts it is read so much later at most.
 	glance = 50 * time.Millisecond
+
+	// trustTime is how long a user who lost trust may still connect; a permit is
+	// judged by what is there when it comes. checkTime is how old the look at the
+	// gate's hooks may be that a challenge rests on.
+	trustTime = time.Second
+	checkTime = 100 * time.Millisecond
 
 	// maxTrustFile and maxTrustFiles bound what says whose permits are taken.
 	maxTrustFile  = 16 << 10

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,17 +44,24 @@ type Node struct {
 	under string // the executions' cgroup, as /proc/PID/cgroup has it
 	found []string
 
-	large chan struct{}
 	ended chan struct{} // closed by Close
 	done  sync.WaitGroup
 
 	mu          sync.Mutex
 	connections map[int]int // by user
 	all         int
+	large       map[int]int // messages that are being read, by user
+	programs    map[int]int // approved, by user
 	executions  map[string]*execution
 	cgroups     map[bpf.Cgroup]*execution
 	rights      int64 // what their rights take, as they travelled
 	hashes      map[bpf.File]exeq.Digest
+
+	remembered sync.Mutex // what follows, which is read again when it is old
+	trust      []*trusted
+	trustRead  time.Duration // CLOCK_BOOTTIME; 0: never
+	gateErr    error
+	gateSeen   time.Duration
 }
 
 // Open makes a node ready to serve: it takes the state for itself, ends what an
@@ -63,8 +71,8 @@ func Open(c Config) (*Node, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{c: c, log: c.Log, burnt: newBurnt(), large: make(chan struct{}, maxLarge), ended: make(chan struct{}),
-		connections: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
+	n := &Node{c: c, log: c.Log, burnt: newBurnt(), ended: make(chan struct{}),
+		connections: map[int]int{}, large: map[int]int{}, programs: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
 		hashes: map[bpf.File]exeq.Digest{}}
 	if err := n.open(); err != nil {
 		n.Close()
@@ -222,23 +230,35 @@ func (n *Node) leave(c *net.UnixConn, p *peer) {
 
 // serves: some trusted issuer permits executions of the user.
 func (n *Node) serves(uid int) bool {
-	all, err := readTrust(n.c.Trust)
-	if err != nil {
-		n.log.Error("nobody is served", "err", err)
-		return false
-	}
-	for _, t := range all {
-		if t.serves(uid) {
-			return true
+	n.remembered.Lock()
+	defer n.remembered.Unlock()
+	if now := boottime(); n.trustRead == 0 || now-n.trustRead > trustTime {
+		var err error
+		if n.trust, err = readTrust(n.c.Trust); err != nil {
+			n.log.Error("nobody is served", "err", err)
 		}
+		n.trustRead = now
 	}
-	return false
+	return slices.ContainsFunc(n.trust, func(t *trusted) bool { return t.serves(uid) })
+}
+
+// gateHolds looks at the gate's hooks, or at what was seen a moment ago.
+func (n *Node) gateHolds() error {
+	n.remembered.Lock()
+	defer n.remembered.Unlock()
+	if now := boottime(); n.gateSeen == 0 || now-n.gateSeen > checkTime {
+		if n.gateErr = n.gate.Check(); n.gateErr != nil {
+			n.gateErr = fmt.Errorf("%w: %w", wire.ErrGate, n.gateErr)
+		}
+		n.gateSeen = now
+	}
+	return n.gateErr
 }
 
 // hear reads one request and does what it asks.
 func (n *Node) hear(c *net.UnixConn, p *peer) (*wire.Answer, error) {
 	c.SetReadDeadline(time.Now().Add(messageTime))
-	b, fds, err := n.read(c)
+	b, fds, err := n.read(c, p.uid)
 	defer func() {
 		for _, f := range fds {
 			f.Close()
@@ -260,7 +280,7 @@ func (n *Node) hear(c *net.UnixConn, p *peer) (*wire.Answer, error) {
 
 // read takes one message and the descriptors that came with its first byte;
 // those that come with later ones the kernel closes.
-func (n *Node) read(c *net.UnixConn) (b []byte, fds []*os.File, err error) {
+func (n *Node) read(c *net.UnixConn, uid int) (b []byte, fds []*os.File, err error) {
 	var head [4]byte
 	oob := make([]byte, unix.CmsgSpace(4*wire.MaxDescriptors))
 	got, on, flags, _, err := c.ReadMsgUnix(head[:], oob)
@@ -288,12 +308,10 @@ func (n *Node) read(c *net.UnixConn) (b []byte, fds []*os.File, err error) {
 		return nil, fds, fmt.Errorf("%w: %d bytes are over the limit of %d", wire.ErrProtocol, size, wire.MaxMessage)
 	}
 	if size > wire.MaxSmall {
-		select {
-		case n.large <- struct{}{}:
-			defer func() { <-n.large }()
-		case <-time.After(messageTime):
-			return nil, fds, fmt.Errorf("%w: other large messages are being read", wire.ErrBusy)
+		if err := n.roomForLarge(uid); err != nil {
+			return nil, fds, err
 		}
+		defer n.largeRead(uid)
 		c.SetReadDeadline(time.Now().Add(messageTime))
 	}
 	b, err = io.ReadAll(io.LimitReader(c, int64(size))) // grows with what really comes
@@ -304,6 +322,34 @@ func (n *Node) read(c *net.UnixConn) (b []byte, fds []*os.File, err error) {
 		return nil, fds, fmt.Errorf("%w: %w", wire.ErrProtocol, err)
 	}
 	return b, fds, nil
+}
+
+// roomForLarge waits until one more large message of the user may be read.
+func (n *Node) roomForLarge(uid int) error {
+	for end := time.Now().Add(messageTime); ; time.Sleep(time.Millisecond) {
+		n.mu.Lock()
+		all := 0
+		for _, k := range n.large {
+			all += k
+		}
+		if all < maxLarge && (uid == 0 || n.large[uid] == 0) {
+			n.large[uid]++
+			n.mu.Unlock()
+			return nil
+		}
+		n.mu.Unlock()
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: other large messages are being read", wire.ErrBusy)
+		}
+	}
+}
+
+func (n *Node) largeRead(uid int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.large[uid]--; n.large[uid] == 0 {
+		delete(n.large, uid)
+	}
 }
 
 func (n *Node) answer(c *net.UnixConn, a *wire.Answer, err error) {

@@ -44,12 +44,12 @@ var codes = []struct {
 }{
 	{"protocol", ErrProtocol}, {"busy", ErrBusy}, {"peer", ErrPeer}, {"inside", ErrInside}, {"issuer", ErrIssuer},
 	{"unknown", ErrUnknown}, {"owner", ErrOwner}, {"state", ErrState}, {"process", ErrProcess}, {"program", ErrProgram},
-	{"challenge", ErrChallenge}, {"gate", ErrGate},
+	{"challenge", ErrChallenge}, {"gate", ErrGate}, {"clock", exeq.ErrClock},
 	{"malformed", permit.ErrMalformed}, {"signature", permit.ErrSignature}, {"unrecorded", permit.ErrUnrecorded},
 	{"action", permit.ErrAction}, {"rights", permit.ErrRights}, {"audience", permit.ErrAudience}, {"early", permit.ErrEarly},
 	{"expired", permit.ErrExpired}, {"window", permit.ErrWindow}, {"lease", permit.ErrLease}, {"tier", permit.ErrTier},
 	{"used", permit.ErrUsed}, {"unburnt", permit.ErrUnburnt}, {"renewal", permit.ErrRenewal}, {"revocation", permit.ErrRevocation},
-	{"lapsed", exeq.ErrLapsed}, {"revoked", exeq.ErrRevoked}, {"clock", exeq.ErrClock}, {"enforce", exeq.ErrEnforce},
+	{"lapsed", exeq.ErrLapsed}, {"revoked", exeq.ErrRevoked}, {"enforce", exeq.ErrEnforce},
 }
 
 // Error is a refusal as it travels. On the asking side it unwraps to what it
@@ -76,13 +76,17 @@ func Refusal(err error) *Error {
 
 func (e *Error) Error() string { return "exeq-node: " + e.Text }
 
-// Unwrap gives the sentinel; a burnt nonce's is a replay too.
+// Unwrap gives the sentinels: a nonce that is spent is a replay too, and one that
+// no clock could be trusted for is not spent.
 func (e *Error) Unwrap() []error {
 	for _, c := range codes {
-		if c.code == e.Code {
-			if c.err == permit.ErrUsed {
-				return []error{c.err, exeq.ErrReplayed}
-			}
+		switch {
+		case c.code != e.Code:
+		case c.err == permit.ErrUsed:
+			return []error{c.err, exeq.ErrReplayed}
+		case c.err == exeq.ErrClock:
+			return []error{c.err, permit.ErrUnburnt}
+		default:
 			return []error{c.err}
 		}
 	}
