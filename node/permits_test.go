@@ -28,16 +28,20 @@ func TestPermits(t *testing.T) {
 		after  func(t *testing.T, d *draft, a *wire.Admit)
 		want   error
 	}{
-		"none":             {},
-		"wrong node":       {func(d *draft) { d.audience.Node = exeq.KeyID(stranger.Public(exeq.RoleNode)) }, nil, permit.ErrAudience},
-		"wrong boot":       {func(d *draft) { d.audience.BootID = "5c2f1f0e-8f3c-4be0-9a0a-7a1a0c9d8e11" }, nil, permit.ErrAudience},
-		"wrong epoch":      {func(d *draft) { d.audience.Epoch = "00112233445566778899aabbccddeeff" }, nil, permit.ErrAudience},
-		"expired":          {func(d *draft) { d.now = d.now.Add(-exeq.DefaultPermitWindow) }, nil, permit.ErrExpired},
-		"not yet valid":    {func(d *draft) { d.now = d.now.Add(permit.MaxSkew + time.Second) }, nil, permit.ErrEarly},
-		"a stranger's":     {func(d *draft) { d.ring = stranger }, nil, wire.ErrIssuer},
-		"above this tier":  {func(d *draft) { d.rights.TierFloor = exeq.TierKernel }, nil, permit.ErrTier},
-		"other rights":     {nil, func(t *testing.T, d *draft, a *wire.Admit) { r := *a.Rights; r.Quotas.Processes = 7; a.Rights = &r }, permit.ErrRights},
-		"other arguments":  {nil, func(t *testing.T, d *draft, a *wire.Admit) { r := *a.Request; r.Argv = []string{"sleep", "1"}; a.Request = &r }, permit.ErrAction},
+		"none":            {},
+		"wrong node":      {func(d *draft) { d.audience.Node = exeq.KeyID(stranger.Public(exeq.RoleNode)) }, nil, permit.ErrAudience},
+		"wrong boot":      {func(d *draft) { d.audience.BootID = "5c2f1f0e-8f3c-4be0-9a0a-7a1a0c9d8e11" }, nil, permit.ErrAudience},
+		"wrong epoch":     {func(d *draft) { d.audience.Epoch = "00112233445566778899aabbccddeeff" }, nil, permit.ErrAudience},
+		"expired":         {func(d *draft) { d.now = d.now.Add(-exeq.DefaultPermitWindow) }, nil, permit.ErrExpired},
+		"not yet valid":   {func(d *draft) { d.now = d.now.Add(permit.MaxSkew + time.Second) }, nil, permit.ErrEarly},
+		"a stranger's":    {func(d *draft) { d.ring = stranger }, nil, wire.ErrIssuer},
+		"above this tier": {func(d *draft) { d.rights.TierFloor = exeq.TierKernel }, nil, permit.ErrTier},
+		"other rights":    {nil, func(t *testing.T, d *draft, a *wire.Admit) { r := *a.Rights; r.Quotas.Processes = 7; a.Rights = &r }, permit.ErrRights},
+		"other arguments": {nil, func(t *testing.T, d *draft, a *wire.Admit) {
+			r := *a.Request
+			r.Argv = []string{"sleep", "1"}
+			a.Request = &r
+		}, permit.ErrAction},
 		"no record":        {nil, func(t *testing.T, d *draft, a *wire.Admit) { a.Record = nil }, permit.ErrMalformed},
 		"no promise":       {nil, func(t *testing.T, d *draft, a *wire.Admit) { a.Record.Promise = exeq.Promise{Path: []exeq.Digest{}} }, permit.ErrUnrecorded},
 		"another's record": {nil, func(t *testing.T, d *draft, a *wire.Admit) { o := w.draft(); o.issue(t); a.Record = o.record }, permit.ErrUnrecorded},

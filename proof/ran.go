@@ -42,6 +42,8 @@ func (v *verifier) enforced() Line {
 	}
 	if v.permit == nil {
 		detail += "; the floor is not disclosed"
+	} else if b.Tier >= exeq.TierKernelLite && v.permit.Body.Audience.Node == v.start.Key {
+		detail += "; said by the supervisor, no node of its own vouches for the tier"
 	}
 	return l.is(Attested, detail).by(exeq.RoleNode, v.start.Key)
 }
