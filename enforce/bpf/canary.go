@@ -5,6 +5,7 @@ package bpf
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -70,10 +71,11 @@ func (g *Gate) selfTest(path string) (err error) {
 		return fmt.Errorf("the canary does not run outside: %v, exit status %d, %d bytes", err, s.ExitStatus(), len(out))
 	}
 	s, out, err := fly(sing, dir)
-	if err != nil {
+	refused := g.kernel && errors.Is(err, unix.EPERM)
+	if err != nil && !refused {
 		return err
 	}
-	if len(out) != 0 || !s.Signaled() || s.Signal() != unix.SIGKILL {
+	if !refused && (len(out) != 0 || !s.Signaled() || s.Signal() != unix.SIGKILL) {
 		return fmt.Errorf("a program that is not allowed ran in the governed cgroup (status %#x, wrote %d bytes)", uint32(s), len(out))
 	}
 
@@ -90,17 +92,7 @@ func (g *Gate) selfTest(path string) (err error) {
 	if s, _, err := fly(call, nil); err != nil || s.ExitStatus() != 0 {
 		return fmt.Errorf("the canary does not connect outside: %v, exit status %d", err, s.ExitStatus())
 	}
-	f, err := g.Identify(call)
-	if err != nil {
-		return err
-	}
-	if err := g.Allow(c, f); err != nil {
-		return err
-	}
-	s, _, err = fly(call, dir)
-	if ferr := g.Forbid(c, f); ferr != nil {
-		return ferr
-	}
+	s, err = g.flyAllowed(call, dir, c)
 	switch {
 	case err != nil:
 		return err
@@ -109,7 +101,47 @@ func (g *Gate) selfTest(path string) (err error) {
 	case s.ExitStatus() != int(unix.EPERM):
 		return fmt.Errorf("a connection that is not allowed was not refused (%v)", syscall.Errno(s.ExitStatus()))
 	}
+	if g.kernel {
+		return g.selfTestLSM(dir, c)
+	}
 	return nil
+}
+
+// selfTestLSM: an allowed program must not map executable what is not allowed.
+func (g *Gate) selfTestLSM(dir *os.File, c Cgroup) error {
+	maps, err := canary(canaryMap, netip.AddrPort{})
+	if err != nil {
+		return err
+	}
+	defer maps.Close()
+	other, err := canary(canaryExec, netip.AddrPort{})
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	if s, _, err := fly(maps, nil, other); err != nil || s.ExitStatus() != 0 {
+		return fmt.Errorf("the canary does not map a file executable outside: %v, exit status %d", err, s.ExitStatus())
+	}
+	switch s, err := g.flyAllowed(maps, dir, c, other); {
+	case err != nil:
+		return err
+	case s.ExitStatus() != int(unix.EPERM):
+		return fmt.Errorf("a file that is not allowed was mapped executable (status %#x)", uint32(s))
+	}
+	return nil
+}
+
+// flyAllowed allows a canary for its own time.
+func (g *Gate) flyAllowed(program, dir *os.File, c Cgroup, also ...*os.File) (syscall.WaitStatus, error) {
+	f, err := g.Identify(program)
+	if err != nil {
+		return 0, err
+	}
+	if err := g.Allow(c, f); err != nil {
+		return 0, err
+	}
+	s, _, err := fly(program, dir, also...)
+	return s, errors.Join(err, g.Forbid(c, f))
 }
 
 // canary makes a program in memory: the code, loaded at canaryBase, and the
@@ -153,21 +185,19 @@ func canary(code []byte, to netip.AddrPort) (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
-// fly runs the canary in the cgroup (nil: this process's) and gives its status
-// and what it wrote.
-func fly(program, cgroup *os.File) (syscall.WaitStatus, []byte, error) {
+// fly runs the canary in the cgroup (nil: this process's), with what it also
+// gets as descriptor 3, and gives its status and what it wrote.
+func fly(program, cgroup *os.File, also ...*os.File) (syscall.WaitStatus, []byte, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, nil, err
 	}
 	defer r.Close()
-	attr := &os.ProcAttr{Files: []*os.File{nil, w, nil}, Env: []string{}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	attr := &os.ProcAttr{Files: append([]*os.File{nil, w, nil}, append(also[:len(also):len(also)], program)...), Env: []string{}, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if cgroup != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(cgroup.Fd())
 	}
-	// The canary's number is the same in the child, where it is still open
-	// when it executes.
-	p, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{"exeq-canary"}, attr)
+	p, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", 3+len(also)), []string{"exeq-canary"}, attr)
 	w.Close()
 	if err != nil {
 		return 0, nil, fmt.Errorf("start the canary: %w", err)

@@ -33,4 +33,20 @@ var (
 		0xb8, 231, 0, 0, 0, // mov eax, exit_group
 		0x0f, 0x05, // syscall
 	}
+	// canaryMap is exit_group(-mmap(0, 4096, PROT_READ|PROT_EXEC, MAP_PRIVATE, 3, 0)):
+	// of an address, the last eight bits are 0.
+	canaryMap = []byte{
+		0x31, 0xff, // xor edi, edi
+		0xbe, 0, 0x10, 0, 0, // mov esi, 4096
+		0xba, 5, 0, 0, 0, // mov edx, PROT_READ|PROT_EXEC
+		0x41, 0xba, 2, 0, 0, 0, // mov r10d, MAP_PRIVATE
+		0x41, 0xb8, 3, 0, 0, 0, // mov r8d, 3
+		0x45, 0x31, 0xc9, // xor r9d, r9d
+		0xb8, 9, 0, 0, 0, // mov eax, mmap
+		0x0f, 0x05, // syscall
+		0xf7, 0xd8, // neg eax
+		0x89, 0xc7, // mov edi, eax
+		0xb8, 231, 0, 0, 0, // mov eax, exit_group
+		0x0f, 0x05, // syscall
+	}
 )

@@ -22,8 +22,9 @@ const (
 )
 
 var (
-	verbs = [...]string{"", "exec", "connect", "send", "bind", "connect-unix", "send-unix", "socket", "move"}
-	whys  = [...]string{"allowed", "absent", "changed", "revoked", "left"}
+	verbs = [...]string{"", "exec", "connect", "send", "bind", "connect-unix", "send-unix", "socket", "move",
+		"map", "open", "change", "listen", "trace", "signal", "mount", "system"}
+	whys = [...]string{"allowed", "absent", "changed", "revoked", "left"}
 )
 
 // Event is one decision: each denial, and each execution that was allowed in a
@@ -33,7 +34,7 @@ type Event struct {
 	Cgroup Cgroup        // the governed one
 	PID    int           // in the host's pid namespace; of a move, the process that was moved
 	UID    int
-	Verb   string // exec, connect, send, bind, connect-unix, send-unix, socket, move
+	Verb   string // one of verbs
 	Why    string // allowed; absent, changed, revoked or left
 	// Alive: the kernel could not deliver the signal. An execution that is not
 	// allowed may run, or (move) PID lives on outside, where cgroup.kill does not

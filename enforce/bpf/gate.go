@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -27,6 +26,7 @@ type Gate struct {
 	identify *ebpf.Program
 	links    map[string]link.Link
 	missing  []string
+	kernel   bool // with the LSM programs
 }
 
 // pinnedMaps are the maps that are pinned.
@@ -42,14 +42,14 @@ var pinnedMaps = []string{gateMapGoverned, gateMapPrograms, gateMapEndpoints, ga
 // lacks something. What only newer kernels have is left out and named by
 // Missing.
 func Load(dir, top string) (*Gate, error) {
-	g, err := load(filepath.Clean(dir), top)
+	g, err := load(filepath.Clean(dir), top, false)
 	if err != nil {
 		return nil, fmt.Errorf("%w: load the gate: %w", exeq.ErrEnforce, err)
 	}
 	return g, nil
 }
 
-func load(dir, top string) (g *Gate, err error) {
+func load(dir, top string, kernel bool) (g *Gate, err error) {
 	if err := isBPFFS(filepath.Dir(dir)); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func load(dir, top string) (g *Gate, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g = &Gate{dir: dir, maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
+	g = &Gate{dir: dir, maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}, kernel: kernel}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -81,8 +81,7 @@ func load(dir, top string) (g *Gate, err error) {
 		g.maps[name] = c.DetachMap(name)
 	}
 	g.identify = c.DetachProgram(gateProgIdentify)
-	sum := sha256.Sum256(_GateBytes)
-	if err := g.maps[gateMapBuild].Put(uint32(0), sum); err != nil {
+	if err := g.maps[gateMapBuild].Put(uint32(0), build(kernel)); err != nil {
 		return g, err
 	}
 	for _, h := range hooks {
@@ -100,6 +99,11 @@ func load(dir, top string) (g *Gate, err error) {
 			return g, &FeatureError{h.feature + " attached to " + top, h.needs, err}
 		}
 		g.links[h.name] = l
+	}
+	if kernel {
+		if err := g.loadLSM(); err != nil {
+			return g, err
+		}
 	}
 	return g, g.pin()
 }
@@ -204,7 +208,11 @@ func (g *Gate) open() (err error) {
 	if err := g.maps[gateMapBuild].Lookup(uint32(0), &sum); err != nil {
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	}
-	if mine := sha256.Sum256(_GateBytes); !bytes.Equal(mine[:], sum[:]) {
+	switch sum {
+	case build(false):
+	case build(true):
+		g.kernel = true
+	default:
 		return ErrOtherBuild
 	}
 	if g.identify, err = ebpf.LoadPinnedProgram(filepath.Join(g.dir, "prog-"+gateProgIdentify), nil); err != nil {
@@ -213,7 +221,7 @@ func (g *Gate) open() (err error) {
 	if err := killsOthers(); err != nil {
 		g.missing = append(g.missing, err.Error())
 	}
-	for _, h := range hooks {
+	for _, h := range g.hooks() {
 		l, err := link.LoadPinnedLink(filepath.Join(g.dir, "link-"+h.name), nil)
 		if h.optional && errors.Is(err, fs.ErrNotExist) {
 			// Absent at Load, or removed since: only the first is harmless.

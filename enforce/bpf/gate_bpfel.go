@@ -86,6 +86,8 @@ type gateVersion struct {
 	Size       uint64
 	CtimeNsec  uint32
 	Generation uint32
+	Rights     uint32
+	Pad        uint32
 }
 
 // Names of all BPF objects in the ELF.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestGenerated: the committed object and its Go are what the committed source
+// TestGenerated: the committed objects and their Go are what the committed source
 // gives, byte for byte.
 func TestGenerated(t *testing.T) {
 	for _, tool := range []string{"clang-14", "llvm-strip-14"} {
@@ -23,7 +23,7 @@ func TestGenerated(t *testing.T) {
 	if out, err := exec.Command("./generate", dir).CombinedOutput(); err != nil {
 		t.Fatalf("generate: %v\n%s", err, out)
 	}
-	for _, name := range []string{"gate_bpfel.o", "gate_bpfel.go"} {
+	for _, name := range []string{"gate_bpfel.o", "gate_bpfel.go", "lsm_bpfel.o", "lsm_bpfel.go"} {
 		want, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func TestGenerated(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(have, want) {
-			t.Errorf("%s is not what gate.c gives: run enforce/bpf/generate", name)
+			t.Errorf("%s is not what the C sources give: run enforce/bpf/generate", name)
 		}
 	}
 }

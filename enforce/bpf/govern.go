@@ -115,7 +115,7 @@ func (g *Gate) Lift(c Cgroup) error {
 		err = ErrNotGoverned
 	}
 	// What was set goes last, and also where an earlier Lift died in between.
-	err = errors.Join(err, g.setPrograms(c, nil), g.setEndpoints(c, nil), g.setUnixNames(c, nil))
+	err = errors.Join(err, g.setPrograms(c, nil), g.setFiles(c, nil, rightMap), g.setEndpoints(c, nil), g.setUnixNames(c, nil))
 	if err != nil {
 		return fmt.Errorf("%w: lift cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
@@ -170,8 +170,10 @@ func (g *Gate) Identify(f *os.File) (File, error) {
 	return File{out.Dev, out.Generation, out.Ino, out.Size, out.CtimeSec, out.CtimeNsec}, nil
 }
 
-// SetPrograms sets what the cgroup may execute: of a script, its interpreter.
-// New ones are let in before old ones are shut out; on error, anything between
+// SetPrograms sets what the cgroup may execute: of a script, its interpreter,
+// and in the tier kernel also the script itself, and the dynamic loader and
+// libraries by SetLibraries. What may be executed may be mapped executable. New
+// ones are let in before old ones are shut out; on error, anything between
 // the two may be in force.
 func (g *Gate) SetPrograms(c Cgroup, files []File) error {
 	if err := g.setPrograms(c, files); err != nil {
@@ -181,22 +183,45 @@ func (g *Gate) SetPrograms(c Cgroup, files []File) error {
 }
 
 func (g *Gate) setPrograms(c Cgroup, files []File) error {
+	return g.setFiles(c, files, rightExec|rightMap)
+}
+
+// SetLibraries sets what the cgroup may map executable beside its programs:
+// dynamic loaders, libraries and native modules. It is held in the tier kernel
+// alone. Like SetPrograms, and after it: what is a program stays what it is.
+func (g *Gate) SetLibraries(c Cgroup, files []File) error {
+	if err := g.setFiles(c, files, rightMap); err != nil {
+		return fmt.Errorf("%w: libraries of cgroup %d: %w", exeq.ErrEnforce, c, err)
+	}
+	return nil
+}
+
+func (g *Gate) setFiles(c Cgroup, files []File, rights uint32) error {
+	m := g.maps[gateMapPrograms]
 	want := make(map[gateProgram]gateVersion, len(files))
 	for _, f := range files {
-		want[f.key(c)] = f.version()
+		if rights == rightMap {
+			var has gateVersion
+			if err := m.Lookup(f.key(c), &has); err == nil && has.Rights != rights {
+				continue // a program
+			} else if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return err
+			}
+		}
+		want[f.key(c)] = f.version(rights)
 	}
-	return set(g.maps[gateMapPrograms], want, func(p gateProgram) bool { return p.Cgroup == uint64(c) })
+	return set(m, want, func(p gateProgram, v gateVersion) bool { return p.Cgroup == uint64(c) && v.Rights == rights })
 }
 
 // Allow adds one program, or the new state of one.
 func (g *Gate) Allow(c Cgroup, f File) error {
-	if err := g.maps[gateMapPrograms].Put(f.key(c), f.version()); err != nil {
+	if err := g.maps[gateMapPrograms].Put(f.key(c), f.version(rightExec|rightMap)); err != nil {
 		return fmt.Errorf("%w: allow a program in cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
 	return nil
 }
 
-// Forbid takes one program back, in whatever state. What runs goes on.
+// Forbid takes one program or library back, in whatever state. What runs goes on.
 func (g *Gate) Forbid(c Cgroup, f File) error {
 	if err := g.maps[gateMapPrograms].Delete(f.key(c)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("%w: forbid a program in cgroup %d: %w", exeq.ErrEnforce, c, err)
@@ -208,9 +233,15 @@ func (f File) key(c Cgroup) gateProgram {
 	return gateProgram{Cgroup: uint64(c), Ino: f.Ino, Dev: f.Dev}
 }
 
-func (f File) version() gateVersion {
-	return gateVersion{CtimeSec: f.CtimeSec, CtimeNsec: f.CtimeNsec, Size: f.Size, Generation: f.Generation}
+func (f File) version(rights uint32) gateVersion {
+	return gateVersion{CtimeSec: f.CtimeSec, CtimeNsec: f.CtimeNsec, Size: f.Size, Generation: f.Generation, Rights: rights}
 }
+
+// The rights of gate.c.
+const (
+	rightExec = 1
+	rightMap  = 2
+)
 
 // Endpoint is one address that may be connected (and, for datagrams, sent) to,
 // or bound.
@@ -246,7 +277,7 @@ func (g *Gate) setEndpoints(c Cgroup, endpoints []Endpoint) error {
 		}
 		want[k] = 1
 	}
-	return set(g.maps[gateMapEndpoints], want, func(e gateEndpoint) bool { return e.Cgroup == uint64(c) })
+	return set(g.maps[gateMapEndpoints], want, func(e gateEndpoint, _ uint8) bool { return e.Cgroup == uint64(c) })
 }
 
 func htons(p uint16) uint16 {
@@ -274,11 +305,11 @@ func (g *Gate) setUnixNames(c Cgroup, names []string) error {
 		copy(k.Name[:], n)
 		want[k] = 1
 	}
-	return set(g.maps[gateMapUnixNames], want, func(n gateUnixName) bool { return n.Cgroup == uint64(c) })
+	return set(g.maps[gateMapUnixNames], want, func(n gateUnixName, _ uint8) bool { return n.Cgroup == uint64(c) })
 }
 
 // set makes the entries that are mine those that are wanted.
-func set[K comparable, V any](m *ebpf.Map, want map[K]V, mine func(K) bool) error {
+func set[K comparable, V any](m *ebpf.Map, want map[K]V, mine func(K, V) bool) error {
 	for k, v := range want {
 		if err := m.Put(k, v); err != nil {
 			return err
@@ -291,7 +322,7 @@ func set[K comparable, V any](m *ebpf.Map, want map[K]V, mine func(K) bool) erro
 	)
 	it := m.Iterate()
 	for it.Next(&k, &v) {
-		if _, keep := want[k]; !keep && mine(k) {
+		if _, keep := want[k]; !keep && mine(k, v) {
 			old = append(old, k)
 		}
 	}

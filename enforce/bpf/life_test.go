@@ -19,7 +19,8 @@ import (
 )
 
 // TestMain: with EXEQ_BPF_LOADER the test binary is a loader that dies, with
-// EXEQ_BPF_SPAWN something that starts a program in another cgroup.
+// EXEQ_BPF_SPAWN something that starts a program in another cgroup, with
+// EXEQ_BPF_TRY an attacker.
 func TestMain(m *testing.M) {
 	if at := os.Getenv("EXEQ_BPF_LOADER"); at != "" {
 		if err := loader(strings.Split(at, "\n")); err != nil {
@@ -31,6 +32,10 @@ func TestMain(m *testing.M) {
 	}
 	if at := os.Getenv("EXEQ_BPF_SPAWN"); at != "" {
 		fmt.Println(spawn(strings.Split(at, "\n")))
+		os.Exit(0)
+	}
+	if at := os.Getenv("EXEQ_BPF_TRY"); at != "" {
+		attack(at)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

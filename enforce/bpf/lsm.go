@@ -1,0 +1,80 @@
+//go:build linux
+
+package bpf
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/exeq/exeq"
+)
+
+const lsmNeeds = "root, Linux 5.11 with CONFIG_BPF_LSM, bpf among the LSMs (lsm= at boot)"
+
+var lsmHooks = []hook{
+	{lsmProgCheckExec, "LSM hook bprm_check_security", lsmNeeds, false},
+	{lsmProgCheckMap, "LSM hook mmap_file", lsmNeeds, false},
+	{lsmProgCheckProtect, "LSM hook file_mprotect", lsmNeeds, false},
+}
+
+// LoadKernel is Load with the LSM programs of the tier kernel beside those of
+// kernel-lite: what they hold is refused before it happens, with EPERM, on top
+// of what Load holds. A *FeatureError says that the kernel takes no LSM
+// programs.
+func LoadKernel(dir, top string) (*Gate, error) {
+	g, err := load(filepath.Clean(dir), top, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: load the gate of tier kernel: %w", exeq.ErrEnforce, err)
+	}
+	return g, nil
+}
+
+// Kernel says whether the LSM programs are part of the gate.
+func (g *Gate) Kernel() bool { return g.kernel }
+
+// loadLSM loads the LSM programs onto the maps of the gate and attaches them.
+func (g *Gate) loadLSM() error {
+	spec, err := loadLsm()
+	if err != nil {
+		return err
+	}
+	delete(spec.Maps, ".bss")
+	c, all := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: g.maps})
+	if all != nil {
+		for _, h := range lsmHooks {
+			if err := absent(spec, h); err != nil {
+				return err
+			}
+		}
+		return all
+	}
+	defer c.Close()
+	for _, h := range lsmHooks {
+		l, err := link.AttachLSM(link.LSMOptions{Program: c.Programs[h.name]})
+		if err != nil {
+			return &FeatureError{h.feature + " attached", h.needs, err}
+		}
+		g.links[h.name] = l
+	}
+	return nil
+}
+
+// hooks are those of the gate's tier.
+func (g *Gate) hooks() []hook {
+	if g.kernel {
+		return append(hooks[:len(hooks):len(hooks)], lsmHooks...)
+	}
+	return hooks
+}
+
+// build is what the map of that name says of a gate of this build.
+func build(kernel bool) [sha256.Size]byte {
+	if kernel {
+		return sha256.Sum256(append(_GateBytes[:len(_GateBytes):len(_GateBytes)], _LsmBytes...))
+	}
+	return sha256.Sum256(_GateBytes)
+}
