@@ -199,10 +199,16 @@ func (g *Gate) open() (err error) {
 	if err := isBPFFS(g.dir); err != nil {
 		return err
 	}
-	for _, name := range pinnedMaps {
-		if g.maps[name], err = ebpf.LoadPinnedMap(filepath.Join(g.dir, "map-"+name), nil); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+	pinned := func(names []string) (err error) {
+		for _, name := range names {
+			if g.maps[name], err = ebpf.LoadPinnedMap(filepath.Join(g.dir, "map-"+name), nil); err != nil {
+				return fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+			}
 		}
+		return nil
+	}
+	if err := pinned(pinnedMaps); err != nil {
+		return err
 	}
 	var sum [sha256.Size]byte
 	if err := g.maps[gateMapBuild].Lookup(uint32(0), &sum); err != nil {
@@ -212,6 +218,9 @@ func (g *Gate) open() (err error) {
 	case build(false):
 	case build(true):
 		g.kernel = true
+		if err := pinned(ownMaps); err != nil {
+			return err
+		}
 	default:
 		return ErrOtherBuild
 	}

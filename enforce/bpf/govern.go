@@ -116,6 +116,9 @@ func (g *Gate) Lift(c Cgroup) error {
 	}
 	// What was set goes last, and also where an earlier Lift died in between.
 	err = errors.Join(err, g.setPrograms(c, nil), g.setFiles(c, nil, rightMap), g.setEndpoints(c, nil), g.setUnixNames(c, nil))
+	if g.kernel {
+		err = errors.Join(err, g.setPlaces(c, nil))
+	}
 	if err != nil {
 		return fmt.Errorf("%w: lift cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
@@ -310,31 +313,11 @@ func (g *Gate) setUnixNames(c Cgroup, names []string) error {
 
 // set makes the entries that are mine those that are wanted.
 func set[K comparable, V any](m *ebpf.Map, want map[K]V, mine func(K, V) bool) error {
-	for k, v := range want {
-		if err := m.Put(k, v); err != nil {
-			return err
-		}
-	}
-	var (
-		k   K
-		v   V
-		old []K
-	)
-	it := m.Iterate()
-	for it.Next(&k, &v) {
-		if _, keep := want[k]; !keep && mine(k, v) {
-			old = append(old, k)
-		}
-	}
-	if err := it.Err(); err != nil {
+	rank := func(V) uint32 { return 0 }
+	if err := put(m, want, rank); err != nil {
 		return err
 	}
-	for _, k := range old {
-		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-	}
-	return nil
+	return drop(m, want, rank, mine)
 }
 
 // Dropped counts the events for which there was no room.

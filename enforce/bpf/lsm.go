@@ -13,13 +13,32 @@ import (
 	"github.com/exeq/exeq"
 )
 
-const lsmNeeds = "root, Linux 5.11 with CONFIG_BPF_LSM, bpf among the LSMs (lsm= at boot)"
+const (
+	lsmNeeds  = "root, Linux 5.17 with CONFIG_BPF_LSM, bpf among the LSMs (lsm= at boot)" // 5.17: bpf_loop
+	pathNeeds = lsmNeeds + ", CONFIG_SECURITY_PATH"
+)
 
 var lsmHooks = []hook{
 	{lsmProgCheckExec, "LSM hook bprm_check_security", lsmNeeds, false},
 	{lsmProgCheckMap, "LSM hook mmap_file", lsmNeeds, false},
 	{lsmProgCheckProtect, "LSM hook file_mprotect", lsmNeeds, false},
+	{lsmProgCheckOpen, "LSM hook file_open", lsmNeeds, false},
+	{lsmProgCheckReceive, "LSM hook file_receive", lsmNeeds, false},
+	{lsmProgCheckTruncate, "LSM hook path_truncate", pathNeeds, false},
+	{lsmProgCheckChmod, "LSM hook path_chmod", pathNeeds, false},
+	{lsmProgCheckChown, "LSM hook path_chown", pathNeeds, false},
+	{lsmProgCheckMknod, "LSM hook path_mknod", pathNeeds, false},
+	{lsmProgCheckMkdir, "LSM hook path_mkdir", pathNeeds, false},
+	{lsmProgCheckSymlink, "LSM hook path_symlink", pathNeeds, false},
+	{lsmProgCheckUnlink, "LSM hook path_unlink", pathNeeds, false},
+	{lsmProgCheckRmdir, "LSM hook path_rmdir", pathNeeds, false},
+	{lsmProgCheckRename, "LSM hook path_rename", pathNeeds, false},
+	{lsmProgCheckLink, "LSM hook path_link", pathNeeds, false},
+	{lsmProgCheckChroot, "LSM hook path_chroot", pathNeeds, false},
 }
+
+// ownMaps are those that only the LSM programs read.
+var ownMaps = []string{lsmMapPlaces, lsmMapNames}
 
 // LoadKernel is Load with the LSM programs of the tier kernel beside those of
 // kernel-lite: what they hold is refused before it happens, with EPERM, on top
@@ -53,6 +72,9 @@ func (g *Gate) loadLSM() error {
 		return all
 	}
 	defer c.Close()
+	for _, name := range ownMaps {
+		g.maps[name] = c.DetachMap(name)
+	}
 	for _, h := range lsmHooks {
 		l, err := link.AttachLSM(link.LSMOptions{Program: c.Programs[h.name]})
 		if err != nil {

@@ -28,6 +28,14 @@ type lsmMark struct {
 	Id [4]uint64
 }
 
+type lsmPlaceName struct {
+	_    structs.HostLayout
+	Dir  lsmProgram
+	Len  uint32
+	Pad  uint32
+	Name [64]uint8
+}
+
 type lsmProgram struct {
 	_      structs.HostLayout
 	Cgroup uint64
@@ -64,17 +72,32 @@ type lsmVersion struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lsmMapBuild         = "build"
-	lsmMapDropped       = "dropped"
-	lsmMapEndpoints     = "endpoints"
-	lsmMapEvents        = "events"
-	lsmMapGoverned      = "governed"
-	lsmMapMarks         = "marks"
-	lsmMapPrograms      = "programs"
-	lsmMapUnixNames     = "unix_names"
-	lsmProgCheckExec    = "check_exec"
-	lsmProgCheckMap     = "check_map"
-	lsmProgCheckProtect = "check_protect"
+	lsmMapBuild          = "build"
+	lsmMapDropped        = "dropped"
+	lsmMapEndpoints      = "endpoints"
+	lsmMapEvents         = "events"
+	lsmMapGoverned       = "governed"
+	lsmMapMarks          = "marks"
+	lsmMapNames          = "names"
+	lsmMapPlaces         = "places"
+	lsmMapPrograms       = "programs"
+	lsmMapUnixNames      = "unix_names"
+	lsmProgCheckChmod    = "check_chmod"
+	lsmProgCheckChown    = "check_chown"
+	lsmProgCheckChroot   = "check_chroot"
+	lsmProgCheckExec     = "check_exec"
+	lsmProgCheckLink     = "check_link"
+	lsmProgCheckMap      = "check_map"
+	lsmProgCheckMkdir    = "check_mkdir"
+	lsmProgCheckMknod    = "check_mknod"
+	lsmProgCheckOpen     = "check_open"
+	lsmProgCheckProtect  = "check_protect"
+	lsmProgCheckReceive  = "check_receive"
+	lsmProgCheckRename   = "check_rename"
+	lsmProgCheckRmdir    = "check_rmdir"
+	lsmProgCheckSymlink  = "check_symlink"
+	lsmProgCheckTruncate = "check_truncate"
+	lsmProgCheckUnlink   = "check_unlink"
 )
 
 // loadLsm returns the embedded CollectionSpec for lsm.
@@ -119,9 +142,22 @@ type lsmSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lsmProgramSpecs struct {
-	CheckExec    *ebpf.ProgramSpec `ebpf:"check_exec"`
-	CheckMap     *ebpf.ProgramSpec `ebpf:"check_map"`
-	CheckProtect *ebpf.ProgramSpec `ebpf:"check_protect"`
+	CheckChmod    *ebpf.ProgramSpec `ebpf:"check_chmod"`
+	CheckChown    *ebpf.ProgramSpec `ebpf:"check_chown"`
+	CheckChroot   *ebpf.ProgramSpec `ebpf:"check_chroot"`
+	CheckExec     *ebpf.ProgramSpec `ebpf:"check_exec"`
+	CheckLink     *ebpf.ProgramSpec `ebpf:"check_link"`
+	CheckMap      *ebpf.ProgramSpec `ebpf:"check_map"`
+	CheckMkdir    *ebpf.ProgramSpec `ebpf:"check_mkdir"`
+	CheckMknod    *ebpf.ProgramSpec `ebpf:"check_mknod"`
+	CheckOpen     *ebpf.ProgramSpec `ebpf:"check_open"`
+	CheckProtect  *ebpf.ProgramSpec `ebpf:"check_protect"`
+	CheckReceive  *ebpf.ProgramSpec `ebpf:"check_receive"`
+	CheckRename   *ebpf.ProgramSpec `ebpf:"check_rename"`
+	CheckRmdir    *ebpf.ProgramSpec `ebpf:"check_rmdir"`
+	CheckSymlink  *ebpf.ProgramSpec `ebpf:"check_symlink"`
+	CheckTruncate *ebpf.ProgramSpec `ebpf:"check_truncate"`
+	CheckUnlink   *ebpf.ProgramSpec `ebpf:"check_unlink"`
 }
 
 // lsmMapSpecs contains maps before they are loaded into the kernel.
@@ -134,6 +170,8 @@ type lsmMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Governed  *ebpf.MapSpec `ebpf:"governed"`
 	Marks     *ebpf.MapSpec `ebpf:"marks"`
+	Names     *ebpf.MapSpec `ebpf:"names"`
+	Places    *ebpf.MapSpec `ebpf:"places"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	UnixNames *ebpf.MapSpec `ebpf:"unix_names"`
 }
@@ -170,6 +208,8 @@ type lsmMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Governed  *ebpf.Map `ebpf:"governed"`
 	Marks     *ebpf.Map `ebpf:"marks"`
+	Names     *ebpf.Map `ebpf:"names"`
+	Places    *ebpf.Map `ebpf:"places"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	UnixNames *ebpf.Map `ebpf:"unix_names"`
 }
@@ -182,6 +222,8 @@ func (m *lsmMaps) Close() error {
 		m.Events,
 		m.Governed,
 		m.Marks,
+		m.Names,
+		m.Places,
 		m.Programs,
 		m.UnixNames,
 	)
@@ -197,16 +239,42 @@ type lsmVariables struct {
 //
 // It can be passed to loadLsmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lsmPrograms struct {
-	CheckExec    *ebpf.Program `ebpf:"check_exec"`
-	CheckMap     *ebpf.Program `ebpf:"check_map"`
-	CheckProtect *ebpf.Program `ebpf:"check_protect"`
+	CheckChmod    *ebpf.Program `ebpf:"check_chmod"`
+	CheckChown    *ebpf.Program `ebpf:"check_chown"`
+	CheckChroot   *ebpf.Program `ebpf:"check_chroot"`
+	CheckExec     *ebpf.Program `ebpf:"check_exec"`
+	CheckLink     *ebpf.Program `ebpf:"check_link"`
+	CheckMap      *ebpf.Program `ebpf:"check_map"`
+	CheckMkdir    *ebpf.Program `ebpf:"check_mkdir"`
+	CheckMknod    *ebpf.Program `ebpf:"check_mknod"`
+	CheckOpen     *ebpf.Program `ebpf:"check_open"`
+	CheckProtect  *ebpf.Program `ebpf:"check_protect"`
+	CheckReceive  *ebpf.Program `ebpf:"check_receive"`
+	CheckRename   *ebpf.Program `ebpf:"check_rename"`
+	CheckRmdir    *ebpf.Program `ebpf:"check_rmdir"`
+	CheckSymlink  *ebpf.Program `ebpf:"check_symlink"`
+	CheckTruncate *ebpf.Program `ebpf:"check_truncate"`
+	CheckUnlink   *ebpf.Program `ebpf:"check_unlink"`
 }
 
 func (p *lsmPrograms) Close() error {
 	return _LsmClose(
+		p.CheckChmod,
+		p.CheckChown,
+		p.CheckChroot,
 		p.CheckExec,
+		p.CheckLink,
 		p.CheckMap,
+		p.CheckMkdir,
+		p.CheckMknod,
+		p.CheckOpen,
 		p.CheckProtect,
+		p.CheckReceive,
+		p.CheckRename,
+		p.CheckRmdir,
+		p.CheckSymlink,
+		p.CheckTruncate,
+		p.CheckUnlink,
 	)
 }
 

@@ -9,10 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,6 +24,10 @@ func newKernelGate(t *testing.T) *Gate {
 	var lacks *FeatureError
 	if errors.As(err, &lacks) {
 		t.Skip(err)
+	}
+	var refused *ebpf.VerifierError
+	if errors.As(err, &refused) {
+		t.Fatalf("%v\n%s", err, strings.Join(refused.Log[max(0, len(refused.Log)-60):], "\n"))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +57,7 @@ func loaderPath(t *testing.T) string {
 	return ""
 }
 
-// setLibraries sets those of the programs, and more.
+// setLibraries sets those of the programs, and more, and opens all files.
 func setLibraries(t *testing.T, g *Gate, c Cgroup, more []string, programs ...string) {
 	t.Helper()
 	files := []File{identify(t, g, loaderPath(t))}
@@ -64,6 +68,14 @@ func setLibraries(t *testing.T, g *Gate, c Cgroup, more []string, programs ...st
 		files = append(files, identify(t, g, p))
 	}
 	if err := g.SetLibraries(c, files); err != nil {
+		t.Fatal(err)
+	}
+	setPlaces(t, g, c, Place{"/", Read | Write})
+}
+
+func setPlaces(t *testing.T, g *Gate, c Cgroup, places ...Place) {
+	t.Helper()
+	if err := g.SetPlaces(c, places); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -110,14 +122,18 @@ func tryAll(t *testing.T, cgroup, set, dir string) map[string]string {
 }
 
 // compare wants every attempt to succeed outside and to be refused in the
-// cgroup, but for those that are allowed there.
+// cgroup, but for those that are allowed there, or fail otherwise (name=error).
 func compare(t *testing.T, cgroup, set, dir string, allowed ...string) {
 	t.Helper()
 	plain, held := tryAll(t, "", set, dir), tryAll(t, cgroup, set, dir)
 	for _, a := range attacks[set] {
 		want := "EPERM"
-		if slices.Contains(allowed, a.name) {
-			want = "ok"
+		for _, w := range allowed {
+			if name, how, other := strings.Cut(w, "="); name == a.name {
+				if want = "ok"; other {
+					want = how
+				}
+			}
 		}
 		if plain[a.name] != "ok" {
 			t.Errorf("%s gives %q outside", a.name, plain[a.name])
@@ -128,7 +144,7 @@ func compare(t *testing.T, cgroup, set, dir string, allowed ...string) {
 	}
 }
 
-var attacks = map[string][]attempt{"code": codeAttempts}
+var attacks = map[string][]attempt{"code": codeAttempts, "files": fileAttempts, "receive": receiveAttempts}
 
 // runs starts a program that ends with 99.
 func runs(cmd *exec.Cmd) error {
@@ -321,13 +337,17 @@ func TestLSMOpen(t *testing.T) {
 		t.Errorf("taken up: kernel %v, %d links of %d", again.Kernel(), len(again.links), len(g.links))
 	}
 	again.Close()
+	pins := []string{"map-" + lsmMapPlaces, "map-" + lsmMapNames}
 	for _, h := range lsmHooks {
-		pin, aside := filepath.Join(g.dir, "link-"+h.name), filepath.Join(g.dir, "aside")
+		pins = append(pins, "link-"+h.name)
+	}
+	for _, name := range pins {
+		pin, aside := filepath.Join(g.dir, name), filepath.Join(g.dir, "aside")
 		if err := os.Rename(pin, aside); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(g.dir); !errors.Is(err, ErrBroken) {
-			t.Errorf("without %s: %v", h.name, err)
+			t.Errorf("without %s: %v", name, err)
 		}
 		if err := os.Rename(aside, pin); err != nil {
 			t.Fatal(err)
