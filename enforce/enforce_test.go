@@ -163,7 +163,7 @@ func (b *box) start(argv ...string) (exeq.Running, error) {
 		b.t.Fatal(err)
 	}
 	b.enforcer = e
-	c, err := programs.LookPath(argv[0], "/usr/local/go/bin:/usr/bin:/bin", b.dir)
+	c, err := programs.LookPath(argv[0], "/usr/local/go/bin:/usr/bin:/bin", b.dir, "")
 	if err != nil {
 		e.Close()
 		b.t.Fatal(err)

@@ -219,7 +219,7 @@ func supervise(args []string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	c, err := programs.LookPath(args[1], "/usr/bin:/bin", args[0])
+	c, err := programs.LookPath(args[1], "/usr/bin:/bin", args[0], "")
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -296,7 +296,11 @@ func newChallenge() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (s *launching) storeDir() string { return filepath.Join(s.launch.Scratch, "programs") }
+// StoreDir is where copies of programs and their digests are kept in a Scratch
+// directory.
+func StoreDir(scratch string) string { return filepath.Join(scratch, "programs") }
+
+func (s *launching) storeDir() string { return StoreDir(s.launch.Scratch) }
 
 // runs reports whether a process inside executes the file.
 func (r *running) runs(id programs.Identity) bool {

@@ -53,7 +53,7 @@ func newChildren(ctx context.Context, inst *standalone.Installation) *children {
 func (k *children) open(l *exeq.Launch, r exeq.Running) {
 	k.parent = &nested.Parent{
 		Digest: func(path string) (exeq.Digest, error) {
-			p, err := programs.LookPath(path, "", "/")
+			p, err := programs.LookPath(path, "", "/", "")
 			if err != nil {
 				return exeq.Digest{}, err
 			}

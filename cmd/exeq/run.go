@@ -21,6 +21,7 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/adapter/egress"
+	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/internal/nested"
 	"github.com/exeq/exeq/internal/standalone"
@@ -171,11 +172,13 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	return out, err
 }
 
-// open hashes the program while it opens the installation.
+// open looks the program up while it opens the installation.
 func (o *runOptions) open(ctx context.Context, c *call, dir string, at standalone.Place) (program *programs.Command, inst *standalone.Installation, err error) {
 	var notFound error
 	var looked sync.WaitGroup
-	looked.Go(func() { program, notFound = programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace) })
+	looked.Go(func() {
+		program, notFound = programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace, enforce.StoreDir(standalone.Scratch(dir)))
+	})
 	inst, err = standalone.Open(ctx, standalone.Options{Log: c.log(), Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
 		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
 	}})

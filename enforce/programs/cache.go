@@ -80,6 +80,20 @@ func (s *Store) loadCache() {
 }
 
 func readCache(path string) []entry {
+	var out []entry
+	for line := range bytes.Lines(readBody(path, maxCacheBytes)) {
+		var e entry
+		if err := json.Unmarshal(line, &e); err != nil || e.Digest.IsZero() {
+			return nil
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// readBody reads the entries of a file of digests that is whole and not larger
+// than limit.
+func readBody(path string, limit int64) []byte {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
@@ -87,7 +101,7 @@ func readCache(path string) []entry {
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() || st.Size() > maxCacheBytes {
+	if err != nil || !st.Mode().IsRegular() || st.Size() > limit {
 		return nil
 	}
 	b := make([]byte, st.Size())
@@ -98,15 +112,36 @@ func readCache(path string) []entry {
 	if !ok || string(sum) != fmt.Sprintf("%x", sha256.Sum256(body)) {
 		return nil
 	}
-	var out []entry
-	for line := range bytes.Lines(body) {
-		var e entry
-		if err := json.Unmarshal(line, &e); err != nil || e.Digest.IsZero() {
-			return nil
-		}
-		out = append(out, e)
+	return body
+}
+
+// recall gives the digest that the store in dir has on record for this
+// identity, without opening the store. Enforcement knows the program by the same
+// record: where the execution could write the file, a copy of the bytes with
+// that digest is what runs, so a stale record starts what was decided on.
+//
+// The record is read for programs that are larger than it; any other is hashed
+// in less time.
+func recall(dir string, id Identity) (exeq.Digest, bool) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return exeq.Digest{}, false
 	}
-	return out
+	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir)}
+	defer s.dirfd.Close()
+	key, err := json.Marshal(id)
+	if err != nil || s.check() != nil {
+		return exeq.Digest{}, false
+	}
+	key = append(append([]byte(`{"id":`), key...), ',')
+	for line := range bytes.Lines(readBody(filepath.Join(dir, cacheName), min(id.Size, maxCacheBytes))) {
+		var e entry
+		if bytes.HasPrefix(line, key) {
+			err := json.Unmarshal(line, &e)
+			return e.Digest, err == nil && e.ID == id && !e.Digest.IsZero()
+		}
+	}
+	return exeq.Digest{}, false
 }
 
 // saveCache merges with what other processes saved, under a lock, and replaces

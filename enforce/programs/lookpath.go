@@ -27,10 +27,11 @@ type Command struct {
 }
 
 // LookPath finds command as execvp would in directory dir with the search
-// path pathEnv, opens it and hashes what it opened. An empty or relative entry
+// path pathEnv, opens it and gives the digest of what it opened; of a large
+// program the one that the store, a directory, has on record, if any. An empty or relative entry
 // of the search path is skipped, because it would run what lies in whatever
 // directory one stands in; a command with a slash is taken as it is.
-func LookPath(command, pathEnv, dir string) (*Command, error) {
+func LookPath(command, pathEnv, dir, store string) (*Command, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, fmt.Errorf("programs: directory %q is not absolute", dir)
 	}
@@ -41,13 +42,13 @@ func LookPath(command, pathEnv, dir string) (*Command, error) {
 		if !filepath.IsAbs(command) {
 			command = dir + "/" + command
 		}
-		return open(command)
+		return open(command, store)
 	}
 	var first error
 	var relative string
 	for _, d := range filepath.SplitList(pathEnv) {
 		if !filepath.IsAbs(d) {
-			if c, err := open(filepath.Join(dir, d, command)); err == nil && relative == "" {
+			if c, err := open(filepath.Join(dir, d, command), store); err == nil && relative == "" {
 				c.File.Close()
 				if relative = filepath.Join(d, command); filepath.IsLocal(relative) {
 					relative = "./" + relative
@@ -55,7 +56,7 @@ func LookPath(command, pathEnv, dir string) (*Command, error) {
 			}
 			continue
 		}
-		c, err := open(d + "/" + command)
+		c, err := open(d+"/"+command, store)
 		if err == nil {
 			return c, nil
 		}
@@ -76,7 +77,7 @@ func LookPath(command, pathEnv, dir string) (*Command, error) {
 	return nil, first
 }
 
-func open(name string) (*Command, error) {
+func open(name, store string) (*Command, error) {
 	f, err := ownProcess().Resolve(unix.AT_FDCWD, name, FollowLast)
 	if err != nil {
 		return nil, err
@@ -96,10 +97,12 @@ func open(name string) (*Command, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, _, _, err := hash(r, time.Now())
-	if err != nil {
-		r.Close()
-		return nil, err
+	d, known := recall(store, f.ID)
+	if !known {
+		if d, _, _, err = hash(r, time.Now()); err != nil {
+			r.Close()
+			return nil, err
+		}
 	}
 	return &Command{File: r, Path: f.Path, SHA256: d, Privileged: f.Privileged()}, nil
 }

@@ -181,8 +181,10 @@ func (in *Installation) obeyed() ([]string, error) {
 
 // Scratch is where copies of approved programs are kept; enforcement follows no
 // link to it.
-func (in *Installation) Scratch() string {
-	dir := in.Dir
+func (in *Installation) Scratch() string { return Scratch(in.Dir) }
+
+// Scratch is Installation.Scratch of the state directory.
+func Scratch(dir string) string {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
