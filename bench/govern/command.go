@@ -4,12 +4,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq/bench/measure"
 )
@@ -33,27 +36,52 @@ func (b *bench) governed(argv ...string) *exec.Cmd {
 
 // run runs a command to its end; what it said is in the error.
 func run(c *exec.Cmd) error {
-	_, err := output(c)
+	_, _, err := output(c)
 	return err
 }
 
-func output(c *exec.Cmd) (string, error) {
-	var stdout, stderr bytes.Buffer
-	c.Stdout, c.Stderr = &stdout, &stderr
-	if err := c.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(c.Args, " "), err, stderr.Bytes())
-	}
-	return stdout.String(), nil
+// timed gives the times of a whole command.
+func timed(c *exec.Cmd) (times, error) {
+	_, t, err := output(c)
+	return t, err
 }
 
-// timed gives the nanoseconds of a whole command: by the clock, and of CPU time
-// of it and of all its descendants that were waited for.
-func timed(c *exec.Cmd) (times, error) {
+// output runs a command and what outlives it (exeq's drainer, which brings the
+// record into the log, and a mount agent whose namespaces are cleared away),
+// so that it takes no time of the next command's. It gives what the command
+// wrote and the nanoseconds: by the clock until it ended, of CPU time with all
+// its descendants.
+func output(c *exec.Cmd) (string, times, error) {
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
 	start := time.Now()
-	if err := run(c); err != nil {
-		return times{}, err
+	err := c.Run()
+	t := times{wall: float64(time.Since(start))}
+	rest, werr := orphans()
+	if err != nil || werr != nil {
+		return "", times{}, fmt.Errorf("%s: %w: %s", strings.Join(c.Args, " "), errors.Join(err, werr), stderr.Bytes())
 	}
-	return times{float64(time.Since(start)), float64(c.ProcessState.UserTime() + c.ProcessState.SystemTime())}, nil
+	t.cpu = float64(c.ProcessState.UserTime()+c.ProcessState.SystemTime()) + rest
+	return stdout.String(), t, nil
+}
+
+// adopt makes this process the parent of what its children leave behind.
+func adopt() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// orphans waits for what was adopted and gives its CPU time.
+func orphans() (cpu float64, err error) {
+	for {
+		var used unix.Rusage
+		switch _, err := unix.Wait4(-1, nil, 0, &used); err {
+		case nil:
+			cpu += float64(used.Utime.Nano() + used.Stime.Nano())
+		case unix.ECHILD:
+			return cpu, nil
+		case unix.EINTR:
+		default:
+			return cpu, err
+		}
+	}
 }
 
 // times are nanoseconds; cpu is 0 where it was not measured.
@@ -103,7 +131,7 @@ func (b *bench) put(part, name string, sides []side, samples [][]float64) error 
 // printed runs a workload program and gives the two numbers that it prints: the
 // first of its operations, and the mean of the others.
 func printed(c *exec.Cmd) (first, others float64, err error) {
-	text, err := output(c)
+	text, _, err := output(c)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -43,7 +43,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: govern [flags] DIR [PART…]")
 		os.Exit(2)
 	}
-	if err := b.prepare(flag.Arg(0)); err != nil {
+	err := adopt()
+	if err == nil {
+		err = b.prepare(flag.Arg(0))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "govern:", err)
 		os.Exit(1)
 	}
