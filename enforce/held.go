@@ -71,10 +71,19 @@ func (n *notifier) vouchInPlace(a exeq.Activity, f *programs.File) error {
 
 // newChallenge is what the next renewal answers.
 func (r *running) newChallenge(ctx context.Context) (string, error) {
-	if w := r.opt.Warden; w != nil {
-		return w.Challenge(ctx)
+	if r.opt.Warden == nil {
+		return newChallenge(), nil
 	}
-	return newChallenge(), nil
+	c, err := r.opt.Warden.Challenge(ctx)
+	r.noteDenied()
+	return c, err
+}
+
+// noteDenied puts on record what the warden refused.
+func (r *running) noteDenied() {
+	for _, a := range r.opt.Warden.Denied() {
+		r.launch.Gate.Seen(a, false)
+	}
 }
 
 // over tells the warden that nothing is alive, and hears whether it was the
@@ -88,6 +97,7 @@ func (r *running) over() {
 		r.opt.Logger.Warn("the warden was not told of the end", "error", err)
 		return
 	}
+	r.noteDenied()
 	r.mu.Lock()
 	if why != "" && r.lapsed == "" && r.killed == "" {
 		r.lapsed = why

@@ -29,6 +29,9 @@ type Warden interface {
 	// Challenge is what the next renewal answers; Renew brings it.
 	Challenge(ctx context.Context) (string, error)
 	Renew(ctx context.Context, n exeq.Renewal) error
+	// Denied takes what the warden refused, as it told with the last answers of
+	// Challenge and Over.
+	Denied() []exeq.Activity
 	// Hold stops every process and suspends the lease, Resume goes on.
 	Hold(ctx context.Context) error
 	Resume(ctx context.Context) error

@@ -61,7 +61,9 @@ type execution struct {
 	challenge  string
 	challenged time.Duration
 	programs   map[bpf.File]bool
-	denials    int
+	denials    int           // of the gate, in all
+	denied     []wire.Denied // that were not told yet
+	more       int           // beyond these
 	why        string        // why the node ended it
 	gone       chan struct{} // closed when nothing of it is alive
 }
@@ -216,24 +218,32 @@ func (x *execution) in(states ...state) error {
 	return fmt.Errorf("%w: it is %s", wire.ErrState, x.state)
 }
 
-// challenge gives what the next renewal must answer. It counts from now.
-func (n *Node) challenge(p *peer, id string) (string, error) {
+// challenge gives what the next renewal must answer, and what was denied since
+// the last. It counts from now.
+func (n *Node) challenge(p *peer, id string) (*wire.Answer, error) {
 	x, err := n.owned(p, id)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := n.gateHolds(); err != nil {
-		return "", err
+		return nil, err
 	}
 	var b [16]byte
 	rand.Read(b[:])
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err := x.in(enclosed); err != nil {
-		return "", err
+		return nil, err
 	}
 	x.challenge, x.challenged = hex.EncodeToString(b[:]), boottime()
-	return x.challenge, nil
+	return x.tell(&wire.Answer{Challenge: x.challenge}), nil
+}
+
+// tell puts what was denied into an answer, once; x.mu is held.
+func (x *execution) tell(a *wire.Answer) *wire.Answer {
+	a.Denied, a.More = x.denied, x.more
+	x.denied, x.more = nil, 0
+	return a
 }
 
 // renew extends a lease, whoever brings the renewal.
@@ -321,19 +331,17 @@ func (x *execution) freeze(how string) error {
 
 // over: the supervisor has seen the end. It says why the node ended it, if it
 // did.
-func (n *Node) over(p *peer, id string) (string, error) {
+func (n *Node) over(p *peer, id string) (*wire.Answer, error) {
 	x, err := n.owned(p, id)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	if err := n.end(x, ""); err != nil { // or wait until it is
+		return nil, err
 	}
 	x.mu.Lock()
-	why := x.why
-	x.mu.Unlock()
-	if why != "" {
-		<-x.gone
-		return why, nil
-	}
-	return "", n.end(x, "")
+	defer x.mu.Unlock()
+	return x.tell(&wire.Answer{Ended: x.why}), nil
 }
 
 // end kills everything of an execution: the map first, then cgroup.kill, then

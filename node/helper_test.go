@@ -278,6 +278,9 @@ func (w *world) challenge(d *draft) string {
 	w.t.Helper()
 	a, err := w.ask(wire.Request{Challenge: &wire.Named{Permit: d.permit.Body.ID}})
 	must(w.t, err)
+	if len(a.Denied) > 0 || a.More > 0 {
+		w.t.Errorf("denied, and nothing was tried but canaries: %+v", a.Denied)
+	}
 	return a.Challenge
 }
 

@@ -5,9 +5,11 @@ package node
 import (
 	"errors"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/exeq/exeq/enforce/bpf"
+	"github.com/exeq/exeq/node/wire"
 )
 
 // keep ends whatever has no lease any more.
@@ -103,6 +105,11 @@ func (n *Node) saw(e bpf.Event) {
 	canary := x.state == enclosing || e.At < x.since && x.state == enclosed
 	if !canary {
 		x.denials++
+		if len(x.denied) < wire.MaxDenied {
+			x.denied = append(x.denied, denied(e))
+		} else {
+			x.more++
+		}
 	}
 	log := !canary && x.denials <= maxLogged
 	x.mu.Unlock()
@@ -112,4 +119,15 @@ func (n *Node) saw(e bpf.Event) {
 	if e.Alive {
 		go n.end(x, "a program that is not allowed could not be killed alone: "+e.Verb)
 	}
+}
+
+func denied(e bpf.Event) wire.Denied {
+	d := wire.Denied{Verb: e.Verb, Why: e.Why, PID: e.PID}
+	switch {
+	case e.Verb == "exec":
+		d.Dev, d.Ino = e.Dev, strconv.FormatUint(e.Ino, 10)
+	case e.Addr.IsValid():
+		d.Addr = e.Addr.String()
+	}
+	return d
 }

@@ -395,8 +395,7 @@ func (n *Node) do(p *peer, r *wire.Request, size int64, fds []*os.File) (*wire.A
 		d, err := n.approve(p, r.Approve, fds[0])
 		return &wire.Answer{SHA256: &d}, err
 	case r.Challenge != nil:
-		c, err := n.challenge(p, r.Challenge.Permit)
-		return &wire.Answer{Challenge: c}, err
+		return n.challenge(p, r.Challenge.Permit)
 	case r.Renew != nil:
 		return nil, n.renew(r.Renew)
 	case r.Revoke != nil:
@@ -406,8 +405,7 @@ func (n *Node) do(p *peer, r *wire.Request, size int64, fds []*os.File) (*wire.A
 	case r.Resume != nil:
 		return nil, n.resume(p, r.Resume.Permit)
 	case r.Over != nil:
-		why, err := n.over(p, r.Over.Permit)
-		return &wire.Answer{Ended: why}, err
+		return n.over(p, r.Over.Permit)
 	}
 	s, err := n.status(p)
 	return &wire.Answer{Status: s}, err

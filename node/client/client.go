@@ -35,7 +35,8 @@ type Client struct {
 	id     wire.Identity
 
 	mu     sync.Mutex
-	permit string // admitted
+	permit string          // admitted
+	denied []exeq.Activity // that the node told and nobody took
 }
 
 // Dial asks the node behind the socket who it is. A node that does not serve
@@ -130,6 +131,7 @@ func (c *Client) Challenge(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	c.hear(a)
 	return a.Challenge, nil
 }
 
@@ -166,7 +168,30 @@ func (c *Client) Over(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	c.hear(a)
 	return a.Ended, nil
+}
+
+// hear keeps what the node told of denials.
+func (c *Client) hear(a *wire.Answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range a.Denied {
+		c.denied = append(c.denied, a.Denied[i].Activity())
+	}
+	if a.More > 0 {
+		c.denied = append(c.denied, exeq.Activity{Action: exeq.ActionExec,
+			Resource: exeq.Resource{Type: "Program", ID: fmt.Sprintf("%d more denials of the kernel's gate", a.More)}})
+	}
+}
+
+// Denied implements enforce.Warden.
+func (c *Client) Denied() []exeq.Activity {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.denied
+	c.denied = nil
+	return out
 }
 
 // Look asks the node behind the socket who it is and what it holds.

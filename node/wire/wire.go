@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/canon"
@@ -100,9 +101,41 @@ type Answer struct {
 	Enclosure *exeq.Enclosure `json:"enclosure,omitempty"`
 	SHA256    *exeq.Digest    `json:"sha256,omitempty"`    // Approve: of the bytes that may be executed
 	Challenge string          `json:"challenge,omitempty"` // hexadecimal
+	// Denied, after Challenge and Over: what the kernel's gate refused since the
+	// last of them; More counts what was too much to tell.
+	Denied []Denied `json:"denied,omitempty"`
+	More   int      `json:"more,omitempty"`
 	// Ended, after Over: why the node ended the execution; empty if it did not.
 	Ended  string  `json:"ended,omitempty"`
 	Status *Status `json:"status,omitempty"`
+}
+
+// MaxDenied is how many denials an answer tells.
+const MaxDenied = 64
+
+// Denied is one denial of the kernel's gate.
+type Denied struct {
+	Verb string `json:"verb"` // exec, move, connect, send, bind, connect-unix, send-unix, socket
+	Why  string `json:"why"`  // absent, changed, revoked, left
+	PID  int    `json:"pid"`  // as the node sees it
+	Dev  uint32 `json:"dev,omitempty"`
+	Ino  string `json:"ino,omitempty"` // decimal
+	Addr string `json:"addr,omitempty"`
+}
+
+// Activity is the denial as it is recorded. The kernel tells an inode, and no
+// path.
+func (d *Denied) Activity() exeq.Activity {
+	a := exeq.Activity{Action: exeq.ActionConnect, PID: d.PID}
+	switch d.Verb {
+	case "exec":
+		a.Action, a.Resource = exeq.ActionExec, exeq.Resource{Type: "Program", ID: fmt.Sprintf("inode %s of device %d (%s): killed by the kernel", d.Ino, d.Dev, d.Why)}
+	case "move":
+		a.Action, a.Resource = exeq.ActionExec, exeq.Resource{Type: "Program", ID: "a process that left its cgroup: killed by the kernel"}
+	default:
+		a.Resource = exeq.Resource{Type: "Endpoint", ID: strings.TrimSpace(d.Verb+" "+d.Addr) + " (" + d.Why + "): refused by the kernel"}
+	}
+	return a
 }
 
 // Identity is who the node is: what a permit's audience must be.

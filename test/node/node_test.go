@@ -75,6 +75,10 @@ func TestGate(t *testing.T) {
 	s.must(cmd.Process.Signal(syscall.SIGTERM))
 	outcome()
 	s.emptyWithin(h.Permit, 5*time.Second)
+	out, err := s.exeq("why", h.Permit).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "killed by the kernel") {
+		t.Errorf("what the kernel refused is not on record: %v\n%s", err, out)
+	}
 }
 
 // TestDaemonDies: without the node's answer to a renewal nothing lives beyond
@@ -193,5 +197,31 @@ func TestTier(t *testing.T) {
 	}
 	if out, err := s.exeq("run", "--", "true").CombinedOutput(); err != nil {
 		t.Errorf("at policy's floor: %v %s", err, out)
+	}
+}
+
+// TestHeld: what stops itself (^Z) is frozen by the node, longer than any lease,
+// and goes on when its supervisor does.
+func TestHeld(t *testing.T) {
+	s := newScene(t, nobody)
+	cmd, h, outcome := s.running("sh", "-c", "sleep 1; kill -STOP $$; echo went on")
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if x := s.held(); len(x) == 1 && x[0].State == "held" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it is not held: %v\n%s", s.held(), s.log)
+		}
+	}
+	time.Sleep(exeq.DefaultLease + exeq.DefaultTick)
+	b, err := os.ReadFile(filepath.Join(s.cgroup, h.Permit, "cgroup.events"))
+	s.must(err)
+	if !strings.Contains(string(b), "frozen 1") {
+		t.Errorf("it is held and not frozen: %s", b)
+	}
+	s.must(cmd.Process.Signal(syscall.SIGCONT))
+	out := outcome()
+	if r := resultOf(t, out[strings.Index(out, "{"):]); r.Status != 0 || !strings.Contains(out, "went on") {
+		t.Errorf("%+v in %s\n%s", r, out, s.log)
 	}
 }
