@@ -232,7 +232,7 @@ func (n *Node) challenge(p *peer, id string) (*wire.Answer, error) {
 	rand.Read(b[:])
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.in(enclosed); err != nil {
+	if err := x.in(enclosed, held); err != nil { // a tick may be under way when it is held
 		return nil, err
 	}
 	x.challenge, x.challenged = hex.EncodeToString(b[:]), boottime()
@@ -254,7 +254,7 @@ func (n *Node) renew(r *exeq.Renewal) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.in(enclosed); err != nil {
+	if err := x.in(enclosed, held); err != nil {
 		return err
 	}
 	// First the challenge: what does not answer it changes nothing.
@@ -264,11 +264,14 @@ func (n *Node) renew(r *exeq.Renewal) error {
 	if err := x.check(*r); err != nil {
 		return err
 	}
-	if boottime() > x.deadline {
+	now, until := boottime(), x.challenged+time.Duration(r.Millis)*time.Millisecond
+	if x.state == enclosed && now > x.deadline || now > until {
 		return fmt.Errorf("%w: the renewal came late", exeq.ErrLapsed)
 	}
 	x.challenge = ""
-	x.deadline = x.challenged + time.Duration(r.Millis)*time.Millisecond
+	if x.deadline = until; x.state == held {
+		x.left = max(x.left, until-now) // as of now: what was kept back while it is held is worth nothing either
+	}
 	return nil
 }
 
@@ -302,7 +305,7 @@ func (n *Node) hold(p *peer, id string) error {
 	if err := x.freeze("1"); err != nil {
 		return err
 	}
-	x.state, x.since, x.left, x.challenge = held, now, x.deadline-now, ""
+	x.state, x.since, x.left = held, now, x.deadline-now
 	return nil
 }
 

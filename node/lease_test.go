@@ -116,8 +116,11 @@ func TestHold(t *testing.T) {
 	if !alive(x.command) {
 		t.Fatal("it died while it was held")
 	}
-	_, err = w.ask(wire.Request{Challenge: named})
-	refused(t, err, wire.ErrState)
+	// A tick that was under way renews it, and what was kept back does not.
+	kept := d.renewal(t, 1, w.challenge(d))
+	time.Sleep(exeq.DefaultLease + 10*time.Millisecond)
+	_, err = w.ask(wire.Request{Renew: kept})
+	refused(t, err, exeq.ErrLapsed)
 	_, err = w.ask(wire.Request{Resume: named})
 	must(t, err)
 	if got := e.deadline - boottime(); got > left {

@@ -55,8 +55,12 @@ func (p *peer) same(q *peer) bool {
 // alive reports whether a pidfd's process has not ended.
 func alive(pidfd *os.File) bool {
 	p := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n == 0
+	for {
+		n, err := unix.Poll(p, 0)
+		if err != unix.EINTR { // the runtime's own signals
+			return err == nil && n == 0
+		}
+	}
 }
 
 // pidOf gives the number of a pidfd's process here. It stands for it as long as

@@ -193,7 +193,7 @@ func (s *scene) held() []wire.Held {
 	return out
 }
 
-// running starts an execution and waits until it is behind the gate.
+// running starts an execution and waits until its lease was renewed once.
 func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome func() string) {
 	s.t.Helper()
 	cmd = s.exeq(append([]string{"run", "--tier", "kernel-lite", "--json", "--"}, args...)...)
@@ -201,9 +201,13 @@ func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome 
 	cmd.Stdout, cmd.Stderr = &out, &out
 	s.must(cmd.Start())
 	s.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	left := int64(-1)
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if h := s.held(); len(h) == 1 && h[0].State == "running" && h[0].Programs > 0 {
-			return cmd, h[0], func() string { cmd.Wait(); return out.String() }
+		if h := s.held(); len(h) == 1 && h[0].State == "running" {
+			if left >= 0 && h[0].LeaseMillis > left {
+				return cmd, h[0], func() string { cmd.Wait(); return out.String() }
+			}
+			left = h[0].LeaseMillis
 		}
 	}
 	s.t.Fatalf("it does not run: %s\n%s", out.String(), s.log)
