@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -94,6 +95,7 @@ func serve(fs *flag.FlagSet, argv []string, _ io.Writer) error {
 		return errors.New("must be root: the kernel's gate is root's to close")
 	}
 	unix.Umask(0o077)
+	first()
 	if p.cgroup == "" {
 		var err error
 		if p.cgroup, err = node.DefaultCgroup(); err != nil {
@@ -117,6 +119,21 @@ func serve(fs *flag.FlagSet, argv []string, _ io.Writer) error {
 		return err
 	}
 	return n.Serve(ctx, l)
+}
+
+// first asks that every thread, and by inheritance those to come, be served
+// before what the node holds: a lease must not lapse because executions keep
+// every processor busy.
+func first() {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, t := range tasks {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			unix.Setpriority(unix.PRIO_PROCESS, tid, -15) // where it may not, it goes on as it is
+		}
+	}
 }
 
 // ready tells a service manager that the node serves (sd_notify).

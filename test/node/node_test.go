@@ -90,7 +90,7 @@ func TestDaemonDies(t *testing.T) {
 			_, h, outcome := s.running("sleep", "1000")
 			time.Sleep(2 * exeq.DefaultTick) // it is renewed
 			if !s.populated(h.Permit) {
-				t.Fatal("it does not live")
+				t.Fatalf("it does not live: %s\n%s", outcome(), s.log)
 			}
 			dir, err := os.Open(filepath.Join(s.cgroup, h.Permit))
 			s.must(err)
