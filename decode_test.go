@@ -167,3 +167,43 @@ func FuzzPlainPath(f *testing.F) {
 		}
 	})
 }
+
+// Paths are looked at eight bytes at a time: every byte, and every pair, at
+// every place.
+func TestPlainPathEveryByte(t *testing.T) {
+	slow := func(p string) bool {
+		for i := 1; i < len(p); i++ {
+			c := p[i]
+			if c < 0x20 || c >= 0x7f || c == '%' || (c == '/' || c == '.') && p[i-1] == '/' {
+				return false
+			}
+		}
+		return p == "/" || p[len(p)-1] != '/'
+	}
+	try := func(b []byte) {
+		if p := string(b); plainPath(p) != slow(p) {
+			t.Fatalf("plainPath(%q) = %v", p, !slow(p))
+		}
+	}
+	for n := 1; n <= 26; n++ {
+		for at := 1; at < n; at++ {
+			b := []byte("/" + strings.Repeat("a", n-1))
+			for c := range 0x100 {
+				b[at] = byte(c)
+				try(b)
+				if at+1 < n {
+					for _, next := range []byte("/.%a\x00\x1f\x7f\x80\xaf\xff") {
+						b[at+1] = next
+						try(b)
+					}
+					b[at+1] = 'a'
+				}
+			}
+		}
+	}
+	for _, p := range []string{"", "a", "a/bcdefgh/i", ".", "//", "/."} {
+		if plainPath(p) {
+			t.Errorf("plainPath(%q)", p)
+		}
+	}
+}

@@ -120,9 +120,12 @@ func (r *Request) Validate() error {
 	if r.Resource.Type == "Program" && r.Resource.SHA256.IsZero() {
 		return errors.New("request: a program needs the digest of its bytes")
 	}
-	for _, c := range [...][2]string{{"workspace", r.Context.Workspace}, {"home", r.Context.Home}, {"tmp", r.Context.Tmp}} {
-		if err := CheckPath(c[1]); err != nil {
-			return fmt.Errorf("request: context.%s: %w", c[0], err)
+	c := &r.Context
+	if !plainPath(c.Workspace) || !plainPath(c.Home) || !plainPath(c.Tmp) {
+		for _, at := range [...][2]string{{"workspace", c.Workspace}, {"home", c.Home}, {"tmp", c.Tmp}} {
+			if err := CheckPath(at[1]); err != nil {
+				return fmt.Errorf("request: context.%s: %w", at[0], err)
+			}
 		}
 	}
 	for i, a := range r.Argv {
@@ -160,7 +163,26 @@ func plainPath(p string) bool {
 	if len(p) == 0 || len(p) > MaxPathBytes || p[0] != '/' {
 		return false
 	}
-	for i := 1; i < len(p); i++ {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	i, slash := 0, uint64(0) // slash: the byte before was one
+	for ; i+8 <= len(p); i += 8 {
+		w := uint64(p[i]) | uint64(p[i+1])<<8 | uint64(p[i+2])<<16 | uint64(p[i+3])<<24 |
+			uint64(p[i+4])<<32 | uint64(p[i+5])<<40 | uint64(p[i+6])<<48 | uint64(p[i+7])<<56
+		percent := w ^ ones*'%'
+		// The high bit of a byte is set where the byte is beyond ASCII, below
+		// 0x20, 0x7f or '%'; at times of the byte above such a one, too.
+		if (w|(w-ones*0x20)|(w+ones)|(percent-ones)&^percent)&high != 0 {
+			return false
+		}
+		// Of bytes below 0x80, the high bit of exactly those that are equal.
+		slashes := ^((w ^ ones*'/') + ones*0x7f) & high
+		dots := ^((w ^ ones*'.') + ones*0x7f) & high
+		if (slashes<<8|slash)&(slashes|dots) != 0 {
+			return false
+		}
+		slash = slashes >> 56
+	}
+	for i = max(i, 1); i < len(p); i++ {
 		c := p[i]
 		if c < 0x20 || c >= 0x7f || c == '%' || (c == '/' || c == '.') && p[i-1] == '/' {
 			return false

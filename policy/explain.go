@@ -31,7 +31,10 @@ func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
 	case byNeed:
 		b = appendJoined(append(appendIDs(append(b, "policy "...), d.Policies), " waits for "...), d.Needs, " and ")
 	default:
-		b = appendJoined(append(b, "allowed by "...), d.Policies, ", ")
+		if d.Verdict == exeq.Allow && len(o.permits) == 1 {
+			return o.permits[0].allowed
+		}
+		b = appendJoined(append(b, allowedBy...), d.Policies, ", ")
 		if d.Verdict == exeq.Modify {
 			b = appendJoined(append(b, " with "...), d.Obligations, ", ")
 		}
@@ -39,6 +42,8 @@ func (q *query) reason(d *exeq.Decision, o *outcome, why cause) string {
 	q.words = b
 	return string(b)
 }
+
+const allowedBy = "allowed by "
 
 func firstFinal(forbids []*rule) *rule {
 	for _, r := range forbids {
@@ -79,10 +84,10 @@ func (q *query) appendWritten(b []byte) []byte {
 	c := &q.request.Context
 	for _, at := range [...]struct{ name, dir string }{{"Workspace", c.Workspace}, {"Tmp", c.Tmp}, {"Home", c.Home}} {
 		if rel, ok := relative(at.dir, id); ok && at.dir != "/" {
-			return append(append(append(append(b, namespace...), at.name...), "::"...), cedarString(rel)...)
+			return appendCedar(append(append(append(b, namespace...), at.name...), "::"...), rel)
 		}
 	}
-	return append(append(append(b, namespace...), "Path::"...), cedarString(id)...)
+	return appendCedar(append(append(b, namespace...), "Path::"...), id)
 }
 
 // appendExactly writes the condition that singles this resource out.
@@ -126,13 +131,19 @@ func (q *query) appendSlug(b []byte) []byte {
 	return append(b, bytes.Trim(out, "-")...)
 }
 
-// cedarString quotes text that EncodeBytes has made printable.
-func cedarString(s string) string {
-	if !strings.ContainsAny(s, `\"`) {
-		return `"` + s + `"`
+// appendCedar quotes text that EncodeBytes has made printable.
+func appendCedar(b []byte, s string) []byte {
+	b = append(b, '"')
+	if strings.IndexByte(s, '\\') < 0 && strings.IndexByte(s, '"') < 0 {
+		b = append(b, s...)
+	} else {
+		b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)...)
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return append(b, '"')
 }
+
+// cedarString gives what appendCedar appends.
+func cedarString(s string) string { return string(appendCedar(nil, s)) }
 
 // Explanation says why a decision fell as it did.
 type Explanation struct {

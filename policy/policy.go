@@ -77,35 +77,37 @@ func (s *Set) PolicySet() exeq.Digest { return s.digest }
 // Decide implements [exeq.Decider]. A request that is not well formed gives
 // an error beside the denial; one that is well formed and names what the set
 // does not know is denied.
-func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (exeq.Decision, error) {
+func (s *Set) Decide(ctx context.Context, r *exeq.Request, in *exeq.Inputs) (d exeq.Decision, err error) {
 	if err := ctx.Err(); err != nil {
 		return exeq.Decision{Verdict: exeq.Deny, Policies: []string{}, PolicySet: s.digest}, err
 	}
-	return s.judge(r, in, true)
+	err = s.judge(&d, r, in, true)
+	return d, err
 }
 
-// judge is Decide; without words it leaves Reason empty.
-func (s *Set) judge(r *exeq.Request, in *exeq.Inputs, words bool) (d exeq.Decision, err error) {
+// judge is Decide into a decision that says nothing yet; without words it leaves
+// Reason empty.
+func (s *Set) judge(d *exeq.Decision, r *exeq.Request, in *exeq.Inputs, words bool) error {
 	d.Verdict, d.Policies, d.PolicySet = exeq.Deny, []string{}, s.digest
 	if err := validRequest(r, in); err != nil {
 		d.Reason = err.Error()
-		return d, fmt.Errorf("policy: %w", err)
+		return fmt.Errorf("policy: %w", err)
 	}
 	if len(s.rules) == 0 {
 		d.Reason = "no policy set is loaded"
-		return d, nil
+		return nil
 	}
 	q := queries.Get().(*query)
 	defer q.release()
 	if err := q.start(s, r, in); err != nil {
 		d.Reason = err.Error()
-		return d, nil
+		return nil
 	}
-	o, why := q.decide(&d)
+	o, why := q.decide(d)
 	if words {
-		d.Reason = q.reason(&d, &o, why)
+		d.Reason = q.reason(d, &o, why)
 	}
-	return d, nil
+	return nil
 }
 
 func (q *query) release() {

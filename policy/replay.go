@@ -52,9 +52,8 @@ func (s *Set) Replay(ctx context.Context, history []Recorded) ([]Change, error) 
 	return slices.Concat(found...), nil
 }
 
-func (s *Set) replayOne(h Recorded) exeq.Decision {
-	d, err := s.judge(h.Request, h.Inputs, false)
-	if err != nil {
+func (s *Set) replayOne(h Recorded) (d exeq.Decision) {
+	if err := s.judge(&d, h.Request, h.Inputs, false); err != nil {
 		d.Verdict = exeq.Deny
 	}
 	return d

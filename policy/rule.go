@@ -25,6 +25,8 @@ type rule struct {
 	full, cond *cedar.Policy
 	actions    []string // leaf actions that its scope covers, sorted
 
+	allowed string // the words of a decision that it alone makes
+
 	resolve     string   // "step_up:GROUP", "defer:WHAT" or ""
 	labels      []string // sorted
 	obligations []string // sorted
@@ -132,6 +134,7 @@ func (r *rule) annotate() (problems []Problem) {
 	if id := values["id"]; ruleName(id) {
 		r.id = id
 	}
+	r.allowed = allowedBy + r.id
 	bad := func(message, fix string) { problems = append(problems, r.problem(message, fix)) }
 	if _, ok := values["id"]; !ok {
 		bad("the policy has no @id", `write @id("short-name") above it`)
