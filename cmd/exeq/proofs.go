@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,9 @@ import (
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/proof"
 )
+
+// smallProof is up to which size memory is not worth collecting early.
+const smallProof = 1 << 20
 
 func verify(ctx context.Context, c *call) int {
 	var trustFile, state string
@@ -41,6 +45,9 @@ func verify(ctx context.Context, c *call) int {
 	b, err := os.ReadFile(fs.Arg(0))
 	if err != nil {
 		return cannotTell(err)
+	}
+	if len(b) <= smallProof {
+		debug.SetGCPercent(400) // what a verification needs is gone with it
 	}
 	p, err := proof.Parse(b)
 	if err != nil {
