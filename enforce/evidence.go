@@ -32,6 +32,7 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 	ev.WallMillis = (now() - r.released) / int64(time.Millisecond)
 	ev.Stopped = r.suspended
 	r.mu.Unlock()
+	r.notify.tick()
 	var err error
 	answers := r.agent.Answers()
 	awake := r.agent.Wake()

@@ -103,7 +103,9 @@ var helpers = map[string]func(args []string) error{
 	"signalall": func([]string) error {
 		return unix.Kill(-1, 0)
 	},
-	"swapmem": swapMemory,
+	"swapmem":   swapMemory,
+	"swapwrite": swapWrite,
+	"swapbuild": swapBuild,
 	"swappath": func(a []string) error {
 		return swapRace(a[0], a[1], a[2])
 	},
@@ -191,13 +193,12 @@ func errnoOf(_, _ uintptr, e unix.Errno) error {
 	return nil
 }
 
-// swapMemory races the path of an execve in memory: the approved one for the
-// forbidden one.
-func swapMemory(a []string) error {
-	good, bad, rounds := a[0], a[1], 200
-	n := max(len(good), len(bad)) + 1
-	buf := make([]byte, n)
-	var stop atomic.Bool
+// flipping gives a path argument that another thread changes all the time from
+// one path to the other.
+func flipping(one, other string) (p unsafe.Pointer, stop func()) {
+	buf := make([]byte, max(len(one), len(other))+1)
+	var stopped atomic.Bool
+	begun := make(chan struct{})
 	flip := func(s string) {
 		for i := range buf {
 			c := byte(0)
@@ -209,13 +210,22 @@ func swapMemory(a []string) error {
 	}
 	go func() {
 		runtime.LockOSThread()
-		for !stop.Load() {
-			flip(good)
-			flip(bad)
+		flip(one)
+		close(begun)
+		for !stopped.Load() {
+			flip(other)
+			flip(one)
 		}
 	}()
-	defer stop.Store(true)
-	return spawnMany(rounds, unsafe.Pointer(&buf[0]))
+	<-begun
+	return unsafe.Pointer(&buf[0]), func() { stopped.Store(true) }
+}
+
+// swapMemory executes a path that changes to the forbidden one.
+func swapMemory(a []string) error {
+	p, stop := flipping(a[0], a[1])
+	defer stop()
+	return spawnMany(200, p)
 }
 
 // spawnMany forks children that execute the path at p and reports whether any

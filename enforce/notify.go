@@ -108,7 +108,7 @@ type notifier struct {
 	canary  programs.Identity
 	run     *exeq.Resource // while the permit's own program is admitted
 	workers sync.WaitGroup
-	idle    atomic.Int64 // workers that wait
+	turns   turns
 	execs   atomic.Int64
 	denials atomic.Int64
 	said    sync.Map // messages that were given
@@ -164,43 +164,6 @@ func (n *notifier) next() (*notification, error) {
 	}
 }
 
-// serve answers until the execution is gone. Each worker receives and answers
-// by itself, without handing over to another thread; whoever takes the last
-// idle place up starts another worker, so that a slow ruling delays nobody.
-func (n *notifier) serve() {
-	defer n.workers.Done()
-	n.idle.Add(1)
-	for {
-		q, err := n.next()
-		if err != nil {
-			if err != io.EOF && n.ctx.Err() == nil {
-				n.log.Error("notifications end", "error", err)
-			}
-			return
-		}
-		if !n.holding() && n.quick(q) {
-			continue
-		}
-		if n.idle.Add(-1) == 0 {
-			n.work()
-		}
-		n.handle(q)
-		if n.idle.Add(1) > maxIdle {
-			n.idle.Add(-1)
-			return
-		}
-	}
-}
-
-// maxIdle is how many workers wait for notifications at most.
-const maxIdle = 2
-
-// work starts a worker.
-func (n *notifier) work() {
-	n.workers.Add(1)
-	go n.serve()
-}
-
 // stop ends what still waits for a ruling and returns when no worker is left
 // that could use a descriptor of ours. Kernels before 6.6 do not tell a worker
 // that nobody can notify it any more: there it, and the listener, remain.
@@ -221,7 +184,7 @@ func (n *notifier) stop() {
 	}
 }
 
-// quick answers what needs no look at memory.
+// quick answers what needs neither a ruling nor a mount.
 func (n *notifier) quick(q *notification) bool {
 	if n.nested != nil {
 		return n.nested.quick(n, q)
@@ -231,22 +194,18 @@ func (n *notifier) quick(q *notification) bool {
 	}
 	switch q.nr {
 	case sysRename, sysRenameat, sysRenameat2, sysUnlink, sysUnlinkat, sysRmdir, sysCreat, sysTruncate:
-		if n.approver.Occupied() {
-			return false
-		}
+		return n.quickWrite(q)
 	case sysOpen, sysOpenat:
-		if n.labels != nil || n.approver.Occupied() {
-			return false
-		}
+		return n.labels == nil && n.quickWrite(q)
 	case sysMmap:
 		return n.quickMap(q)
 	case sysExecve:
 		return n.quickExec(q)
-	default:
-		return false
+	case sysAccess, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2:
+		n.handle(q)
+		return true
 	}
-	n.continueWriting(q)
-	return true
+	return false
 }
 
 // handle answers one notification, whatever it takes.
@@ -269,16 +228,8 @@ func (n *notifier) handle(q *notification) {
 		n.memfd(q)
 	case sysOpen, sysOpenat:
 		n.open(q)
-	case sysCreat, sysTruncate:
-		n.vacate(q, unix.AT_FDCWD, q.args[0], programs.FollowLast)
-	case sysUnlink, sysRmdir:
-		n.vacate(q, unix.AT_FDCWD, q.args[0], programs.NoFollow)
-	case sysUnlinkat:
-		n.vacate(q, int(int32(q.args[0])), q.args[1], programs.NoFollow)
-	case sysRename:
-		n.vacateBoth(q, unix.AT_FDCWD, q.args[0], unix.AT_FDCWD, q.args[1])
-	case sysRenameat, sysRenameat2:
-		n.vacateBoth(q, int(int32(q.args[0])), q.args[1], int(int32(q.args[2])), q.args[3])
+	case sysCreat, sysTruncate, sysUnlink, sysUnlinkat, sysRmdir, sysRename, sysRenameat, sysRenameat2:
+		n.write(q)
 	case sysAccess:
 		n.access(q, unix.AT_FDCWD, q.args[0], q.args[1], 0)
 	case unix.SYS_FACCESSAT:

@@ -3,6 +3,8 @@
 package enforce
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
@@ -14,36 +16,94 @@ import (
 // call itself is permitted is for Landlock and the mounts to say, so continuing
 // is safe whatever happens to its arguments.
 
-// vacate clears the place that one path argument names.
-func (n *notifier) vacate(q *notification, dirfd int, path uint64, follow programs.Follow) {
-	n.clear(q, dirfd, path, follow)
-	n.continueWriting(q)
+// argument is a path argument of a call that writes, makes or removes, as read
+// while its thread waited.
+type argument struct {
+	dirfd    int
+	name     string
+	follow   programs.Follow
+	replaces bool // what stands there is to be changed or taken away
 }
 
-func (n *notifier) vacateBoth(q *notification, fromDir int, from uint64, toDir int, to uint64) {
-	n.clear(q, fromDir, from, programs.NoFollow)
-	n.clear(q, toDir, to, programs.NoFollow)
-	n.continueWriting(q)
-}
-
-func (n *notifier) clear(q *notification, dirfd int, path uint64, follow programs.Follow) {
-	if !n.approver.Occupied() {
-		return
+// written reads the path arguments of a call that writes.
+func (n *notifier) written(q *notification) (args []argument) {
+	add := func(dirfd int, at uint64, follow programs.Follow, replaces bool) {
+		if name, err := n.path(q, at); err == nil && name != "" {
+			args = append(args, argument{dirfd, name, follow, replaces})
+		}
 	}
-	name, err := n.path(q, path)
-	if err != nil {
-		return
-	}
-	p := programs.Process{PID: int(q.pid)}
-	switch mount, err := p.Mount(dirfd, name, follow); err {
-	case nil:
-		if !n.approver.Owns(mount) {
+	a := q.args
+	fd := func(i int) int { return int(int32(a[i])) }
+	const here = unix.AT_FDCWD
+	open := func(dirfd int, at, flags uint64) {
+		if flags&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) == 0 {
 			return
 		}
+		follow := programs.FollowLast
+		if flags&unix.O_NOFOLLOW != 0 {
+			follow = programs.NoFollow
+		}
+		add(dirfd, at, follow, flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 && flags&unix.O_PATH == 0)
+	}
+	switch q.nr {
+	case sysOpen:
+		open(here, a[0], a[1])
+	case sysOpenat:
+		open(fd(0), a[1], a[2])
+	case sysCreat, sysTruncate:
+		add(here, a[0], programs.FollowLast, true)
+	case sysUnlink, sysRmdir:
+		add(here, a[0], programs.NoFollow, true)
+	case sysUnlinkat:
+		add(fd(0), a[1], programs.NoFollow, true)
+	case sysRename:
+		add(here, a[0], programs.NoFollow, true)
+		add(here, a[1], programs.NoFollow, true)
+	case sysRenameat, sysRenameat2:
+		add(fd(0), a[1], programs.NoFollow, true)
+		add(fd(2), a[3], programs.NoFollow, true)
+	}
+	return args
+}
+
+// quickWrite lets the kernel do a call that no mount of ours is in the way of.
+func (n *notifier) quickWrite(q *notification) bool {
+	args := n.written(q)
+	if slices.ContainsFunc(args, func(a argument) bool { return n.inTheWay(q, a) }) {
+		return false
+	}
+	n.continueWriting(q, args)
+	return true
+}
+
+// write clears the places that a call would write to, and lets the kernel do it.
+func (n *notifier) write(q *notification) {
+	args := n.written(q)
+	for _, a := range args {
+		n.clear(q, a)
+	}
+	n.continueWriting(q, args)
+}
+
+// inTheWay reports whether what stands at a path may be a mount of ours.
+func (n *notifier) inTheWay(q *notification, a argument) bool {
+	if !a.replaces || !n.approver.Occupied() {
+		return false
+	}
+	switch mount, err := (programs.Process{PID: int(q.pid)}).Mount(a.dirfd, a.name, a.follow); err {
+	case nil:
+		return n.approver.Owns(mount)
 	case unix.ENOENT, unix.ENOTDIR:
+		return false
+	}
+	return true // Resolve knows
+}
+
+func (n *notifier) clear(q *notification, a argument) {
+	if !n.inTheWay(q, a) {
 		return
 	}
-	f, err := p.Resolve(dirfd, name, follow)
+	f, err := programs.Process{PID: int(q.pid)}.Resolve(a.dirfd, a.name, a.follow)
 	if err != nil {
 		return
 	}
@@ -65,14 +125,7 @@ func (n *notifier) open(q *notification) {
 	if n.labels != nil && n.labels.open(n, q, dirfd, path, int(flags)) {
 		return
 	}
-	if flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 && flags&unix.O_PATH == 0 {
-		follow := programs.FollowLast
-		if flags&unix.O_NOFOLLOW != 0 {
-			follow = programs.NoFollow
-		}
-		n.clear(q, dirfd, path, follow)
-	}
-	n.continueWriting(q)
+	n.write(q)
 }
 
 // access answers whether a file may be executed that lies on a mount which we

@@ -28,55 +28,16 @@ const maxRefused = 16
 // refusal is a write that the rights do not have, and what to say of it.
 type refusal struct{ path, message string }
 
-// argument is a path argument as read while its thread waited.
-type argument struct {
-	dirfd int
-	name  string
-}
-
-// written reads the paths that a call would write to, make or remove.
-func (n *notifier) written(q *notification) (args []argument) {
+// continueWriting lets the kernel do a call that writes, and notes it where the
+// rights do not have it.
+func (n *notifier) continueWriting(q *notification, args []argument) {
+	n.resume(q)
 	n.mu.Lock()
 	full := len(n.refused) >= maxRefused
 	n.mu.Unlock()
 	if full {
-		return nil
+		return
 	}
-	add := func(dirfd, at uint64) {
-		if name, err := n.path(q, at); err == nil && name != "" {
-			args = append(args, argument{int(int32(dirfd)), name})
-		}
-	}
-	a := q.args
-	here := uint64(unix.AT_FDCWD & 0xffffffff)
-	switch q.nr {
-	case sysOpen:
-		if a[1]&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != 0 {
-			add(here, a[0])
-		}
-	case sysOpenat:
-		if a[2]&(unix.O_ACCMODE|unix.O_CREAT|unix.O_TRUNC) != 0 {
-			add(a[0], a[1])
-		}
-	case sysCreat, sysTruncate, sysUnlink, sysRmdir:
-		add(here, a[0])
-	case sysUnlinkat:
-		add(a[0], a[1])
-	case sysRename:
-		add(here, a[0])
-		add(here, a[1])
-	case sysRenameat, sysRenameat2:
-		add(a[0], a[1])
-		add(a[2], a[3])
-	}
-	return args
-}
-
-// continueWriting lets the kernel do a call that writes, and says so where the
-// rights do not have it.
-func (n *notifier) continueWriting(q *notification) {
-	args := n.written(q)
-	n.resume(q)
 	for _, a := range args {
 		n.tellRefused(int(q.pid), a)
 	}
