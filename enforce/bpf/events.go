@@ -41,10 +41,11 @@ type Event struct {
 	// reach it: kill PID and End the cgroup.
 	Alive bool
 
-	Dev  uint32 // exec: the file
+	Dev  uint32 // exec, map, open, change, connect-unix: the file
 	Ino  uint64
 	Addr netip.AddrPort // connect, send, bind
-	// Family, Type and Protocol of the socket, as socket(2) has them.
+	// Family, Type and Protocol of the socket, as socket(2) has them. Protocol is
+	// the other process in a trace or signal, the capability in system.
 	Family, Type, Protocol int
 }
 

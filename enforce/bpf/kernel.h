@@ -156,6 +156,45 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct cred;
+
+struct user_namespace {
+	int level;
+};
+
+struct sock_common {
+	unsigned short skc_family;
+	__u16 skc_num;
+};
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct sockaddr_un {
+	unsigned short sun_family;
+	char sun_path[108];
+};
+
+struct unix_address {
+	int len;
+	struct sockaddr_un name[0];
+};
+
+struct unix_sock {
+	struct unix_address *addr;
+	struct path path;
+};
+
 struct sockaddr;
 
 struct bpf_sock_addr_kern {

@@ -16,6 +16,8 @@ import (
 const (
 	lsmNeeds  = "root, Linux 5.17 with CONFIG_BPF_LSM, bpf among the LSMs (lsm= at boot)" // 5.17: bpf_loop
 	pathNeeds = lsmNeeds + ", CONFIG_SECURITY_PATH"
+	netNeeds  = lsmNeeds + ", CONFIG_SECURITY_NETWORK"
+	newNeeds  = "root, Linux 6.1 with CONFIG_BPF_LSM, bpf among the LSMs (lsm= at boot)"
 )
 
 var lsmHooks = []hook{
@@ -35,6 +37,27 @@ var lsmHooks = []hook{
 	{lsmProgCheckRename, "LSM hook path_rename", pathNeeds, false},
 	{lsmProgCheckLink, "LSM hook path_link", pathNeeds, false},
 	{lsmProgCheckChroot, "LSM hook path_chroot", pathNeeds, false},
+	{lsmProgCheckSocket, "LSM hook socket_create", netNeeds, false},
+	{lsmProgCheckListen, "LSM hook socket_listen", netNeeds, false},
+	{lsmProgCheckUnix, "LSM hook unix_stream_connect", netNeeds, false},
+	{lsmProgCheckUnixSend, "LSM hook unix_may_send", netNeeds, false},
+	{lsmProgCheckTrace, "LSM hook ptrace_access_check", lsmNeeds, false},
+	{lsmProgCheckKill, "LSM hook task_kill", lsmNeeds, false},
+	{lsmProgCheckScheduler, "LSM hook task_setscheduler", lsmNeeds, false},
+	{lsmProgCheckNice, "LSM hook task_setnice", lsmNeeds, false},
+	{lsmProgCheckFcntl, "LSM hook file_fcntl", lsmNeeds, false},
+	{lsmProgCheckIoctl, "LSM hook file_ioctl", lsmNeeds, false},
+	{lsmProgCheckMount, "LSM hook sb_mount", lsmNeeds, false},
+	{lsmProgCheckUmount, "LSM hook sb_umount", lsmNeeds, false},
+	{lsmProgCheckPivot, "LSM hook sb_pivotroot", lsmNeeds, false},
+	{lsmProgCheckMoveMount, "LSM hook move_mount", lsmNeeds, false},
+	{lsmProgCheckUserns, "LSM hook userns_create", newNeeds, false},
+	{lsmProgCheckBpf, "LSM hook bpf", lsmNeeds, false},
+	{lsmProgCheckPerf, "LSM hook perf_event_open", lsmNeeds, false},
+	{lsmProgCheckUringCreds, "LSM hook uring_override_creds", newNeeds, false},
+	{lsmProgCheckUringThread, "LSM hook uring_sqpoll", newNeeds, false},
+	{lsmProgCheckUringCmd, "LSM hook uring_cmd", newNeeds, false},
+	{lsmProgCheckCapable, "LSM hook capable", lsmNeeds, false},
 }
 
 // ownMaps are those that only the LSM programs read.

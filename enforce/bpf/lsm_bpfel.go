@@ -72,32 +72,53 @@ type lsmVersion struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lsmMapBuild          = "build"
-	lsmMapDropped        = "dropped"
-	lsmMapEndpoints      = "endpoints"
-	lsmMapEvents         = "events"
-	lsmMapGoverned       = "governed"
-	lsmMapMarks          = "marks"
-	lsmMapNames          = "names"
-	lsmMapPlaces         = "places"
-	lsmMapPrograms       = "programs"
-	lsmMapUnixNames      = "unix_names"
-	lsmProgCheckChmod    = "check_chmod"
-	lsmProgCheckChown    = "check_chown"
-	lsmProgCheckChroot   = "check_chroot"
-	lsmProgCheckExec     = "check_exec"
-	lsmProgCheckLink     = "check_link"
-	lsmProgCheckMap      = "check_map"
-	lsmProgCheckMkdir    = "check_mkdir"
-	lsmProgCheckMknod    = "check_mknod"
-	lsmProgCheckOpen     = "check_open"
-	lsmProgCheckProtect  = "check_protect"
-	lsmProgCheckReceive  = "check_receive"
-	lsmProgCheckRename   = "check_rename"
-	lsmProgCheckRmdir    = "check_rmdir"
-	lsmProgCheckSymlink  = "check_symlink"
-	lsmProgCheckTruncate = "check_truncate"
-	lsmProgCheckUnlink   = "check_unlink"
+	lsmMapBuild             = "build"
+	lsmMapDropped           = "dropped"
+	lsmMapEndpoints         = "endpoints"
+	lsmMapEvents            = "events"
+	lsmMapGoverned          = "governed"
+	lsmMapMarks             = "marks"
+	lsmMapNames             = "names"
+	lsmMapPlaces            = "places"
+	lsmMapPrograms          = "programs"
+	lsmMapUnixNames         = "unix_names"
+	lsmProgCheckBpf         = "check_bpf"
+	lsmProgCheckCapable     = "check_capable"
+	lsmProgCheckChmod       = "check_chmod"
+	lsmProgCheckChown       = "check_chown"
+	lsmProgCheckChroot      = "check_chroot"
+	lsmProgCheckExec        = "check_exec"
+	lsmProgCheckFcntl       = "check_fcntl"
+	lsmProgCheckIoctl       = "check_ioctl"
+	lsmProgCheckKill        = "check_kill"
+	lsmProgCheckLink        = "check_link"
+	lsmProgCheckListen      = "check_listen"
+	lsmProgCheckMap         = "check_map"
+	lsmProgCheckMkdir       = "check_mkdir"
+	lsmProgCheckMknod       = "check_mknod"
+	lsmProgCheckMount       = "check_mount"
+	lsmProgCheckMoveMount   = "check_move_mount"
+	lsmProgCheckNice        = "check_nice"
+	lsmProgCheckOpen        = "check_open"
+	lsmProgCheckPerf        = "check_perf"
+	lsmProgCheckPivot       = "check_pivot"
+	lsmProgCheckProtect     = "check_protect"
+	lsmProgCheckReceive     = "check_receive"
+	lsmProgCheckRename      = "check_rename"
+	lsmProgCheckRmdir       = "check_rmdir"
+	lsmProgCheckScheduler   = "check_scheduler"
+	lsmProgCheckSocket      = "check_socket"
+	lsmProgCheckSymlink     = "check_symlink"
+	lsmProgCheckTrace       = "check_trace"
+	lsmProgCheckTruncate    = "check_truncate"
+	lsmProgCheckUmount      = "check_umount"
+	lsmProgCheckUnix        = "check_unix"
+	lsmProgCheckUnixSend    = "check_unix_send"
+	lsmProgCheckUnlink      = "check_unlink"
+	lsmProgCheckUringCmd    = "check_uring_cmd"
+	lsmProgCheckUringCreds  = "check_uring_creds"
+	lsmProgCheckUringThread = "check_uring_thread"
+	lsmProgCheckUserns      = "check_userns"
 )
 
 // loadLsm returns the embedded CollectionSpec for lsm.
@@ -142,22 +163,43 @@ type lsmSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lsmProgramSpecs struct {
-	CheckChmod    *ebpf.ProgramSpec `ebpf:"check_chmod"`
-	CheckChown    *ebpf.ProgramSpec `ebpf:"check_chown"`
-	CheckChroot   *ebpf.ProgramSpec `ebpf:"check_chroot"`
-	CheckExec     *ebpf.ProgramSpec `ebpf:"check_exec"`
-	CheckLink     *ebpf.ProgramSpec `ebpf:"check_link"`
-	CheckMap      *ebpf.ProgramSpec `ebpf:"check_map"`
-	CheckMkdir    *ebpf.ProgramSpec `ebpf:"check_mkdir"`
-	CheckMknod    *ebpf.ProgramSpec `ebpf:"check_mknod"`
-	CheckOpen     *ebpf.ProgramSpec `ebpf:"check_open"`
-	CheckProtect  *ebpf.ProgramSpec `ebpf:"check_protect"`
-	CheckReceive  *ebpf.ProgramSpec `ebpf:"check_receive"`
-	CheckRename   *ebpf.ProgramSpec `ebpf:"check_rename"`
-	CheckRmdir    *ebpf.ProgramSpec `ebpf:"check_rmdir"`
-	CheckSymlink  *ebpf.ProgramSpec `ebpf:"check_symlink"`
-	CheckTruncate *ebpf.ProgramSpec `ebpf:"check_truncate"`
-	CheckUnlink   *ebpf.ProgramSpec `ebpf:"check_unlink"`
+	CheckBpf         *ebpf.ProgramSpec `ebpf:"check_bpf"`
+	CheckCapable     *ebpf.ProgramSpec `ebpf:"check_capable"`
+	CheckChmod       *ebpf.ProgramSpec `ebpf:"check_chmod"`
+	CheckChown       *ebpf.ProgramSpec `ebpf:"check_chown"`
+	CheckChroot      *ebpf.ProgramSpec `ebpf:"check_chroot"`
+	CheckExec        *ebpf.ProgramSpec `ebpf:"check_exec"`
+	CheckFcntl       *ebpf.ProgramSpec `ebpf:"check_fcntl"`
+	CheckIoctl       *ebpf.ProgramSpec `ebpf:"check_ioctl"`
+	CheckKill        *ebpf.ProgramSpec `ebpf:"check_kill"`
+	CheckLink        *ebpf.ProgramSpec `ebpf:"check_link"`
+	CheckListen      *ebpf.ProgramSpec `ebpf:"check_listen"`
+	CheckMap         *ebpf.ProgramSpec `ebpf:"check_map"`
+	CheckMkdir       *ebpf.ProgramSpec `ebpf:"check_mkdir"`
+	CheckMknod       *ebpf.ProgramSpec `ebpf:"check_mknod"`
+	CheckMount       *ebpf.ProgramSpec `ebpf:"check_mount"`
+	CheckMoveMount   *ebpf.ProgramSpec `ebpf:"check_move_mount"`
+	CheckNice        *ebpf.ProgramSpec `ebpf:"check_nice"`
+	CheckOpen        *ebpf.ProgramSpec `ebpf:"check_open"`
+	CheckPerf        *ebpf.ProgramSpec `ebpf:"check_perf"`
+	CheckPivot       *ebpf.ProgramSpec `ebpf:"check_pivot"`
+	CheckProtect     *ebpf.ProgramSpec `ebpf:"check_protect"`
+	CheckReceive     *ebpf.ProgramSpec `ebpf:"check_receive"`
+	CheckRename      *ebpf.ProgramSpec `ebpf:"check_rename"`
+	CheckRmdir       *ebpf.ProgramSpec `ebpf:"check_rmdir"`
+	CheckScheduler   *ebpf.ProgramSpec `ebpf:"check_scheduler"`
+	CheckSocket      *ebpf.ProgramSpec `ebpf:"check_socket"`
+	CheckSymlink     *ebpf.ProgramSpec `ebpf:"check_symlink"`
+	CheckTrace       *ebpf.ProgramSpec `ebpf:"check_trace"`
+	CheckTruncate    *ebpf.ProgramSpec `ebpf:"check_truncate"`
+	CheckUmount      *ebpf.ProgramSpec `ebpf:"check_umount"`
+	CheckUnix        *ebpf.ProgramSpec `ebpf:"check_unix"`
+	CheckUnixSend    *ebpf.ProgramSpec `ebpf:"check_unix_send"`
+	CheckUnlink      *ebpf.ProgramSpec `ebpf:"check_unlink"`
+	CheckUringCmd    *ebpf.ProgramSpec `ebpf:"check_uring_cmd"`
+	CheckUringCreds  *ebpf.ProgramSpec `ebpf:"check_uring_creds"`
+	CheckUringThread *ebpf.ProgramSpec `ebpf:"check_uring_thread"`
+	CheckUserns      *ebpf.ProgramSpec `ebpf:"check_userns"`
 }
 
 // lsmMapSpecs contains maps before they are loaded into the kernel.
@@ -239,42 +281,84 @@ type lsmVariables struct {
 //
 // It can be passed to loadLsmObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lsmPrograms struct {
-	CheckChmod    *ebpf.Program `ebpf:"check_chmod"`
-	CheckChown    *ebpf.Program `ebpf:"check_chown"`
-	CheckChroot   *ebpf.Program `ebpf:"check_chroot"`
-	CheckExec     *ebpf.Program `ebpf:"check_exec"`
-	CheckLink     *ebpf.Program `ebpf:"check_link"`
-	CheckMap      *ebpf.Program `ebpf:"check_map"`
-	CheckMkdir    *ebpf.Program `ebpf:"check_mkdir"`
-	CheckMknod    *ebpf.Program `ebpf:"check_mknod"`
-	CheckOpen     *ebpf.Program `ebpf:"check_open"`
-	CheckProtect  *ebpf.Program `ebpf:"check_protect"`
-	CheckReceive  *ebpf.Program `ebpf:"check_receive"`
-	CheckRename   *ebpf.Program `ebpf:"check_rename"`
-	CheckRmdir    *ebpf.Program `ebpf:"check_rmdir"`
-	CheckSymlink  *ebpf.Program `ebpf:"check_symlink"`
-	CheckTruncate *ebpf.Program `ebpf:"check_truncate"`
-	CheckUnlink   *ebpf.Program `ebpf:"check_unlink"`
+	CheckBpf         *ebpf.Program `ebpf:"check_bpf"`
+	CheckCapable     *ebpf.Program `ebpf:"check_capable"`
+	CheckChmod       *ebpf.Program `ebpf:"check_chmod"`
+	CheckChown       *ebpf.Program `ebpf:"check_chown"`
+	CheckChroot      *ebpf.Program `ebpf:"check_chroot"`
+	CheckExec        *ebpf.Program `ebpf:"check_exec"`
+	CheckFcntl       *ebpf.Program `ebpf:"check_fcntl"`
+	CheckIoctl       *ebpf.Program `ebpf:"check_ioctl"`
+	CheckKill        *ebpf.Program `ebpf:"check_kill"`
+	CheckLink        *ebpf.Program `ebpf:"check_link"`
+	CheckListen      *ebpf.Program `ebpf:"check_listen"`
+	CheckMap         *ebpf.Program `ebpf:"check_map"`
+	CheckMkdir       *ebpf.Program `ebpf:"check_mkdir"`
+	CheckMknod       *ebpf.Program `ebpf:"check_mknod"`
+	CheckMount       *ebpf.Program `ebpf:"check_mount"`
+	CheckMoveMount   *ebpf.Program `ebpf:"check_move_mount"`
+	CheckNice        *ebpf.Program `ebpf:"check_nice"`
+	CheckOpen        *ebpf.Program `ebpf:"check_open"`
+	CheckPerf        *ebpf.Program `ebpf:"check_perf"`
+	CheckPivot       *ebpf.Program `ebpf:"check_pivot"`
+	CheckProtect     *ebpf.Program `ebpf:"check_protect"`
+	CheckReceive     *ebpf.Program `ebpf:"check_receive"`
+	CheckRename      *ebpf.Program `ebpf:"check_rename"`
+	CheckRmdir       *ebpf.Program `ebpf:"check_rmdir"`
+	CheckScheduler   *ebpf.Program `ebpf:"check_scheduler"`
+	CheckSocket      *ebpf.Program `ebpf:"check_socket"`
+	CheckSymlink     *ebpf.Program `ebpf:"check_symlink"`
+	CheckTrace       *ebpf.Program `ebpf:"check_trace"`
+	CheckTruncate    *ebpf.Program `ebpf:"check_truncate"`
+	CheckUmount      *ebpf.Program `ebpf:"check_umount"`
+	CheckUnix        *ebpf.Program `ebpf:"check_unix"`
+	CheckUnixSend    *ebpf.Program `ebpf:"check_unix_send"`
+	CheckUnlink      *ebpf.Program `ebpf:"check_unlink"`
+	CheckUringCmd    *ebpf.Program `ebpf:"check_uring_cmd"`
+	CheckUringCreds  *ebpf.Program `ebpf:"check_uring_creds"`
+	CheckUringThread *ebpf.Program `ebpf:"check_uring_thread"`
+	CheckUserns      *ebpf.Program `ebpf:"check_userns"`
 }
 
 func (p *lsmPrograms) Close() error {
 	return _LsmClose(
+		p.CheckBpf,
+		p.CheckCapable,
 		p.CheckChmod,
 		p.CheckChown,
 		p.CheckChroot,
 		p.CheckExec,
+		p.CheckFcntl,
+		p.CheckIoctl,
+		p.CheckKill,
 		p.CheckLink,
+		p.CheckListen,
 		p.CheckMap,
 		p.CheckMkdir,
 		p.CheckMknod,
+		p.CheckMount,
+		p.CheckMoveMount,
+		p.CheckNice,
 		p.CheckOpen,
+		p.CheckPerf,
+		p.CheckPivot,
 		p.CheckProtect,
 		p.CheckReceive,
 		p.CheckRename,
 		p.CheckRmdir,
+		p.CheckScheduler,
+		p.CheckSocket,
 		p.CheckSymlink,
+		p.CheckTrace,
 		p.CheckTruncate,
+		p.CheckUmount,
+		p.CheckUnix,
+		p.CheckUnixSend,
 		p.CheckUnlink,
+		p.CheckUringCmd,
+		p.CheckUringCreds,
+		p.CheckUringThread,
+		p.CheckUserns,
 	)
 }
 

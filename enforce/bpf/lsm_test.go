@@ -90,6 +90,12 @@ type attempt struct {
 // attack makes the attempts of one set.
 func attack(arg string) {
 	set, dir, _ := strings.Cut(arg, "\n")
+	switch set {
+	case "wait":
+		select {}
+	case "equal":
+		openAll(dir)
+	}
 	for _, a := range attacks[set] {
 		err := a.try(dir)
 		var no unix.Errno
@@ -144,7 +150,11 @@ func compare(t *testing.T, cgroup, set, dir string, allowed ...string) {
 	}
 }
 
-var attacks = map[string][]attempt{"code": codeAttempts, "files": fileAttempts, "receive": receiveAttempts}
+var attacks map[string][]attempt
+
+func init() {
+	attacks = map[string][]attempt{"code": codeAttempts, "files": fileAttempts, "receive": receiveAttempts, "reach": reachAttempts}
+}
 
 // runs starts a program that ends with 99.
 func runs(cmd *exec.Cmd) error {

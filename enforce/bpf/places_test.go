@@ -3,256 +3,17 @@
 package bpf
 
 import (
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"unsafe"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-func open(flags int, path string) func(string) error {
-	return func(dir string) error {
-		fd, err := unix.Open(dir+"/"+path, flags|unix.O_CLOEXEC, 0o600)
-		if err == nil {
-			unix.Close(fd)
-		}
-		return err
-	}
-}
-
-func made(path string, made error) error {
-	if made == nil {
-		return os.RemoveAll(path)
-	}
-	return made
-}
-
-// moved renames there and back.
-func moved(from, to string) func(string) error {
-	return func(dir string) error {
-		if err := unix.Rename(dir+"/"+from, dir+"/"+to); err != nil {
-			return err
-		}
-		return unix.Rename(dir+"/"+to, dir+"/"+from)
-	}
-}
-
-func linked(from, to string) func(string) error {
-	return func(dir string) error { return made(dir+"/"+to, unix.Link(dir+"/"+from, dir+"/"+to)) }
-}
-
-// fileAttempts: see TestLSMFiles for what is set.
-var fileAttempts = []attempt{
-	{"read-ro", open(unix.O_RDONLY, "ro/file")},
-	{"read-rw", open(unix.O_RDONLY, "rw/file")},
-	{"write-rw", open(unix.O_WRONLY|unix.O_TRUNC, "rw/file")},
-	{"write-wo", open(unix.O_WRONLY, "wo/file")},
-	{"list-ro", open(unix.O_RDONLY|unix.O_DIRECTORY, "ro")},
-	{"make-rw", func(dir string) error { return made(dir+"/rw/new", os.WriteFile(dir+"/rw/new", nil, 0o600)) }},
-	{"makedir-rw", func(dir string) error { return made(dir+"/rw/newdir", unix.Mkdir(dir+"/rw/newdir", 0o700)) }},
-	{"read-below-mask", open(unix.O_RDONLY, "rw/mask/open/file")},
-	{"rename-rw", moved("rw/file", "rw/file2")},
-	{"link-rw", linked("rw/file", "rw/file2")},
-	{"chmod-rw", func(dir string) error { return unix.Chmod(dir+"/rw/file", 0o644) }},
-	{"null", func(string) error { return open(unix.O_RDWR, "null")("/dev") }},
-	{"pipe-again", func(string) error {
-		var p [2]int
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-			return err
-		}
-		return open(unix.O_WRONLY, fmt.Sprint(p[1]))("/proc/self/fd")
-	}},
-
-	{"write-ro", open(unix.O_WRONLY, "ro/file")},
-	{"readwrite-ro", open(unix.O_RDWR, "ro/file")},
-	{"truncate-open-ro", open(unix.O_RDONLY|unix.O_TRUNC, "ro/file")},
-	{"truncate-ro", func(dir string) error { return unix.Truncate(dir+"/ro/file", 0) }},
-	{"chmod-ro", func(dir string) error { return unix.Chmod(dir+"/ro/file", 0o644) }},
-	{"chown-ro", func(dir string) error { return unix.Chown(dir+"/ro/file", 0, 0) }},
-	{"make-ro", func(dir string) error { return made(dir+"/ro/new", os.WriteFile(dir+"/ro/new", nil, 0o600)) }},
-	{"makedir-ro", func(dir string) error { return made(dir+"/ro/newdir", unix.Mkdir(dir+"/ro/newdir", 0o700)) }},
-	{"symlink-ro", func(dir string) error { return made(dir+"/ro/s", unix.Symlink("file", dir+"/ro/s")) }},
-	{"fifo-ro", func(dir string) error { return made(dir+"/ro/p", unix.Mkfifo(dir+"/ro/p", 0o600)) }},
-	{"rename-ro", moved("ro/file", "ro/file2")},
-	{"rename-ro-rw", moved("ro/file", "rw/file2")},
-	{"rename-rw-ro", moved("rw/file", "ro/file2")},
-	{"link-ro-rw", linked("ro/file", "rw/file2")},
-	{"unlink-ro", func(dir string) error {
-		if err := unix.Unlink(dir + "/ro/spare"); err != nil {
-			return err
-		}
-		return os.WriteFile(dir+"/ro/spare", nil, 0o600)
-	}},
-	{"rmdir-ro", func(dir string) error {
-		if err := unix.Rmdir(dir + "/ro/sparedir"); err != nil {
-			return err
-		}
-		return os.Mkdir(dir+"/ro/sparedir", 0o700)
-	}},
-	{"tmpfile-ro", open(unix.O_TMPFILE|unix.O_WRONLY, "ro")},
-	{"device-rw", func(dir string) error {
-		return made(dir+"/rw/dev", unix.Mknod(dir+"/rw/dev", unix.S_IFCHR|0o600, 1<<8|3))
-	}},
-	{"read-out", open(unix.O_RDONLY, "out/file")},
-	{"list-out", open(unix.O_RDONLY|unix.O_DIRECTORY, "out")},
-	{"read-wo", open(unix.O_RDONLY, "wo/file")},
-	{"rename-wo-rw", moved("wo/file", "rw/file2")},
-	{"link-wo-rw", linked("wo/file", "rw/file2")},
-	{"exchange-wo-rw", func(dir string) error {
-		for range 2 {
-			if err := unix.Renameat2(-1, dir+"/rw/file", -1, dir+"/wo/file", unix.RENAME_EXCHANGE); err != nil {
-				return err
-			}
-		}
-		return nil
-	}},
-	{"symlink-out", func(dir string) error {
-		os.Symlink(dir+"/out/file", dir+"/rw/s")
-		return made(dir+"/rw/s", open(unix.O_RDONLY, "rw/s")(dir))
-	}},
-	{"proc-root-out", func(dir string) error { return open(unix.O_RDONLY, "out/file")("/proc/self/root" + dir) }},
-	{"reopen-out", func(dir string) error {
-		fd, err := unix.Open(dir+"/out/file", unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return open(unix.O_RDONLY, fmt.Sprint(fd))("/proc/self/fd")
-	}},
-	{"handle-out", func(dir string) error {
-		h, _, err := unix.NameToHandleAt(-1, dir+"/out/file", 0)
-		if err != nil {
-			return err
-		}
-		at, err := unix.Open(dir+"/ro", unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(at)
-		fd, err := unix.OpenByHandleAt(at, h, unix.O_RDONLY)
-		if err == nil {
-			unix.Close(fd)
-		}
-		return err
-	}},
-	{"uring-out", func(dir string) error { return uringOpen(dir + "/out/file") }},
-	{"uring-rw", func(dir string) error { return uringOpen(dir + "/rw/file") }},
-
-	{"read-mask", open(unix.O_RDONLY, "rw/mask/file")},
-	{"read-secret", open(unix.O_RDONLY, "rw/secret")},
-	{"write-secret", open(unix.O_WRONLY, "rw/secret")},
-	{"link-secret", linked("rw/secret", "rw/other")},
-	{"rename-secret", moved("rw/secret", "rw/other")},
-	{"over-secret", func(dir string) error {
-		os.WriteFile(dir+"/rw/x", nil, 0o600)
-		defer os.Remove(dir + "/rw/x")
-		if err := unix.Renameat2(-1, dir+"/rw/x", -1, dir+"/rw/secret", unix.RENAME_EXCHANGE); err != nil {
-			return err
-		}
-		return unix.Renameat2(-1, dir+"/rw/x", -1, dir+"/rw/secret", unix.RENAME_EXCHANGE)
-	}},
-	{"rename-above-mask", moved("rw/deep", "rw/other")},
-	{"rename-above-mask-2", moved("rw/deep/er", "rw/other")},
-	{"rename-mask", moved("rw/deep/er/mask", "rw/other")},
-	{"make-absent", func(dir string) error { return made(dir+"/rw/absent", os.WriteFile(dir+"/rw/absent", nil, 0o600)) }},
-	{"makedir-absent", func(dir string) error { return made(dir+"/rw/absent", unix.Mkdir(dir+"/rw/absent", 0o700)) }},
-	{"symlink-absent", func(dir string) error { return made(dir+"/rw/absent", unix.Symlink("x", dir+"/rw/absent")) }},
-	{"link-absent", linked("rw/file", "rw/absent")},
-	{"rename-absent", moved("rw/file", "rw/absent")},
-	{"chroot", func(dir string) error { return unix.Chroot("/") }},
-	{"write-program", open(unix.O_WRONLY, "rw/program")},
-	// Deeper than the way up is followed.
-	{"deep", func(dir string) error {
-		at := dir + "/rw"
-		defer os.RemoveAll(at + "/d")
-		for range 130 {
-			at += "/d"
-			if err := unix.Mkdir(at, 0o700); err != nil {
-				return err
-			}
-		}
-		return nil
-	}},
-	// A link that leads here and there while it is opened.
-	{"swap", func(dir string) error {
-		a, b := dir+"/rw/s1", dir+"/rw/s2"
-		os.Symlink(dir+"/rw/file", a)
-		os.Symlink(dir+"/out/file", b)
-		defer os.Remove(a)
-		defer os.Remove(b)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for range 20000 {
-				unix.Renameat2(-1, a, -1, b, unix.RENAME_EXCHANGE)
-			}
-		}()
-		for {
-			select {
-			case <-done:
-				return unix.EPERM
-			default:
-			}
-			if c, err := os.ReadFile(a); err == nil && string(c) == "out" {
-				<-done
-				return nil
-			}
-		}
-	}},
-}
-
-// uringOpen opens a file by io_uring.
-func uringOpen(path string) error {
-	var params struct {
-		entries, cqEntries, flags, cpu, idle, features, wq uint32
-		_                                                  [3]uint32
-		sq                                                 struct {
-			head, tail, mask, entries, flags, dropped, array, _ uint32
-			_                                                   uint64
-		}
-		cq struct {
-			head, tail, mask, entries, overflow, cqes, flags, _ uint32
-			_                                                   uint64
-		}
-	}
-	fd, _, no := unix.Syscall(unix.SYS_IO_URING_SETUP, 2, uintptr(unsafe.Pointer(&params)), 0)
-	if no != 0 {
-		return no
-	}
-	defer unix.Close(int(fd))
-	mapped := func(offset int64) []byte {
-		b, err := unix.Mmap(int(fd), offset, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-		if err != nil {
-			panic(err)
-		}
-		return b
-	}
-	ring, sqes := mapped(0), mapped(0x10000000)
-	defer unix.Munmap(ring)
-	defer unix.Munmap(sqes)
-	at := func(i uint32) *uint32 { return (*uint32)(unsafe.Pointer(&ring[i])) }
-	name, _ := unix.BytePtrFromString(path)
-	sqes[0] = 18                                        // IORING_OP_OPENAT
-	*(*int32)(unsafe.Pointer(&sqes[4])) = unix.AT_FDCWD // fd
-	*(*uintptr)(unsafe.Pointer(&sqes[16])) = uintptr(unsafe.Pointer(name))
-	*at(params.sq.array) = 0
-	*at(params.sq.tail)++
-	if _, _, no := unix.Syscall6(unix.SYS_IO_URING_ENTER, fd, 1, 1, 1, 0, 0); no != 0 {
-		return no
-	}
-	if *at(params.cq.tail) != 1 {
-		return errors.New("no completion")
-	}
-	res := *(*int32)(unsafe.Pointer(&ring[params.cq.cqes+8])) // user_data, res, flags
-	if res < 0 {
-		return unix.Errno(-res)
-	}
-	return unix.Close(int(res))
-}
 
 // TestLSMFiles: of files, nothing is opened or changed but what the places
 // allow, by whatever way; masks and what leads to them stay where they are.
@@ -386,19 +147,112 @@ func TestLSMReceive(t *testing.T) {
 	}
 }
 
-var receiveAttempts = []attempt{{"receive", func(string) error {
-	b, oob := make([]byte, 16), make([]byte, 64)
-	_, n, _, _, err := unix.Recvmsg(3, b, oob, 0)
-	if err != nil {
-		return err
-	}
-	if all, err := unix.ParseSocketControlMessage(oob[:n]); err == nil && len(all) == 1 {
-		if fds, err := unix.ParseUnixRights(&all[0]); err == nil && len(fds) == 1 {
-			return nil
+// TestLSMPlacesEqual: what can be opened, of random trees with random places, is
+// what the longest place says.
+func TestLSMPlacesEqual(t *testing.T) {
+	g := newKernelGate(t)
+	dir, c := governed(t, g, self(t))
+	setLibraries(t, g, c, nil, self(t))
+	seed := time.Now().UnixNano()
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	t.Logf("seed %d", seed)
+	allowed, refused := 0, 0
+	for round := range 6 {
+		tmp := t.TempDir()
+		dirs, files := []string{tmp}, []string{}
+		for i := range 120 {
+			p := filepath.Join(dirs[r.IntN(len(dirs))], fmt.Sprint("n", i))
+			if r.IntN(3) == 0 {
+				if err := os.Mkdir(p, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				dirs = append(dirs, p)
+			} else {
+				if err := os.WriteFile(p, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				files = append(files, p)
+			}
+		}
+		all := []Place{{"/usr", Read}, {"/etc/ld.so.cache", Read}, {tmp + "-list", Read}}
+		absent := []string{}
+		for i := range 20 {
+			at := dirs[r.IntN(len(dirs))]
+			switch r.IntN(4) {
+			case 0:
+				at = files[r.IntN(len(files))]
+			case 1: // it comes into being below
+				at = filepath.Join(at, fmt.Sprint("a", i))
+				absent = append(absent, at)
+			}
+			p := Place{at, Access(r.IntN(4))}
+			if !slices.ContainsFunc(all, func(o Place) bool { return o.Path == at }) {
+				all = append(all, p)
+			}
+		}
+		list := append(files, absent...)
+		if err := os.WriteFile(tmp+"-list", []byte(strings.Join(list, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		setPlaces(t, g, c, all...)
+		for _, p := range absent {
+			if err := os.WriteFile(p, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := tryAll(t, dir, "equal", tmp)
+		for _, p := range list {
+			access, _ := longest(all, p)
+			if want := fmt.Sprint(access&Read != 0, access&Write != 0); got[p] != want {
+				t.Errorf("round %d: %s: read, write: %s, want %s", round, p, got[p], want)
+			}
+			for _, may := range []bool{access&Read != 0, access&Write != 0} {
+				if may {
+					allowed++
+				} else {
+					refused++
+				}
+			}
 		}
 	}
-	return errors.New("nothing came")
-}}}
+	if t.Logf("%d allowed, %d refused", allowed, refused); allowed == 0 || refused == 0 {
+		t.Error("it shows nothing")
+	}
+}
+
+// TestLSMEvents: a refusal is told with what it was about.
+func TestLSMEvents(t *testing.T) {
+	g := newKernelGate(t)
+	tmp := t.TempDir()
+	if err := os.WriteFile(tmp+"-list", []byte(tmp), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, c := governed(t, g, self(t))
+	setLibraries(t, g, c, nil, self(t))
+	setPlaces(t, g, c, Place{"/usr", Read}, Place{"/etc/ld.so.cache", Read}, Place{"/proc", Read}, Place{"/sys", Read}, Place{tmp + "-list", Read})
+	events, err := g.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Close()
+	tryAll(t, dir, "equal", tmp)
+	var st unix.Stat_t
+	if err := unix.Stat(tmp, &st); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e, err := events.Next(time.Now().Add(10 * time.Second))
+		if err != nil {
+			t.Fatalf("no event of the refused open: %v", err)
+		}
+		if e.Verb == "open" && e.Ino == st.Ino {
+			if e.Why != "absent" || e.Cgroup != c || e.Dev == 0 || e.PID == 0 {
+				t.Errorf("a refused open: %+v", e)
+			}
+			return
+		}
+	}
+}
 
 // count counts the entries of a cgroup.
 func count(t *testing.T, g *Gate, c Cgroup) (inodes, names int) {
