@@ -97,6 +97,7 @@ var fileAttempts = []attempt{
 		return made(dir+"/rw/dev", unix.Mknod(dir+"/rw/dev", unix.S_IFCHR|0o600, 1<<8|3))
 	}},
 	{"read-out", open(unix.O_RDONLY, "out/file")},
+	{"read-out-exec-flag", open(unix.O_RDONLY|0x20, "out/file")}, // the kernel's own FMODE_EXEC
 	{"list-out", open(unix.O_RDONLY|unix.O_DIRECTORY, "out")},
 	{"read-wo", open(unix.O_RDONLY, "wo/file")},
 	{"rename-wo-rw", moved("wo/file", "rw/file2")},
@@ -258,6 +259,14 @@ func uringOpen(path string, other bool) error {
 		return unix.Errno(-res)
 	}
 	return unix.Close(int(res))
+}
+
+// removeAttempts take away what is a place, and may be written.
+var removeAttempts = []attempt{
+	{"rmdir-place", func(dir string) error { return unix.Rmdir(dir + "/rw/kept") }},
+	{"unlink-place", func(dir string) error { return unix.Unlink(dir + "/rw/keptfile") }},
+	{"rename-place", func(dir string) error { return unix.Rename(dir+"/rw/keptdir", dir+"/rw/gone") }},
+	{"rename-over-place", func(dir string) error { return unix.Rename(dir+"/rw/file", dir+"/rw/keptfile2") }},
 }
 
 var receiveAttempts = []attempt{{"receive", func(string) error {

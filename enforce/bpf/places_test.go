@@ -20,7 +20,7 @@ import (
 func TestLSMFiles(t *testing.T) {
 	g := newKernelGate(t)
 	tmp := t.TempDir()
-	for _, d := range []string{"ro/sparedir", "rw/mask/open", "rw/deep/er/mask", "wo", "out"} {
+	for _, d := range []string{"rw/kept", "rw/keptdir", "ro/sparedir", "rw/mask/open", "rw/deep/er/mask", "wo", "out"} {
 		if err := os.MkdirAll(filepath.Join(tmp, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestLSMFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range []string{"ro/file", "ro/spare", "rw/file", "rw/secret", "rw/mask/file", "rw/mask/open/file", "rw/deep/er/mask/file", "wo/file", "out/file"} {
+	for _, f := range []string{"rw/keptfile", "rw/keptfile2", "ro/file", "ro/spare", "rw/file", "rw/secret", "rw/mask/file", "rw/mask/open/file", "rw/deep/er/mask/file", "wo/file", "out/file"} {
 		write(f)
 	}
 	if err := os.WriteFile(filepath.Join(tmp, "out/file"), []byte("out"), 0o600); err != nil {
@@ -44,6 +44,7 @@ func TestLSMFiles(t *testing.T) {
 		{"/usr", Read}, {"/lib", Read}, {"/etc/ld.so.cache", Read}, {"/proc", Read}, {"/dev/null", Read | Write},
 		{tmp + "/ro", Read}, {tmp + "/rw", Read | Write}, {tmp + "/wo", Write},
 		{tmp + "/rw/secret", 0}, {tmp + "/rw/mask", 0}, {tmp + "/rw/mask/open", Read}, {tmp + "/rw/deep/er/mask", 0}, {tmp + "/rw/absent", 0},
+		{tmp + "/rw/kept", Read | Write}, {tmp + "/rw/keptdir", Read | Write}, {tmp + "/rw/keptfile", Read | Write}, {tmp + "/rw/keptfile2", Read | Write},
 	}
 	if s, err := os.Lstat("/lib"); err == nil && s.Mode()&os.ModeSymlink != 0 {
 		all = append(all[:1], all[2:]...)
@@ -79,6 +80,14 @@ func TestLSMFiles(t *testing.T) {
 	}
 	if err := os.Rename(tmp+"/rw/moved", tmp+"/rw/deep"); err != nil {
 		t.Fatal(err)
+	}
+
+	// What succeeds outside cannot be tried again: inside first.
+	held, plain := tryAll(t, dir, "remove", tmp), tryAll(t, "", "remove", tmp)
+	for _, a := range removeAttempts {
+		if held[a.name] != "EPERM" || plain[a.name] != "ok" {
+			t.Errorf("%s gives %q in the governed cgroup, %q outside", a.name, held[a.name], plain[a.name])
+		}
 	}
 
 	for _, wrong := range []Place{{tmp + "/nowhere/x", Read}, {"relative", Read}, {tmp + "/rw/", Read}, {tmp, 4}, {"/proc/self/exe", Read}, {tmp + "/" + strings.Repeat("x", 64), 0}} {

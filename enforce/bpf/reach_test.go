@@ -210,6 +210,23 @@ var reachAttempts = []attempt{
 		return unix.Unmount(dir+"/mnt", 0)
 	}},
 	{"clone-mount", func(dir string) error { return call(unix.SYS_OPEN_TREE, ^uintptr(99), path(dir+"/open"), 1) }},
+	{"unmount", func(dir string) error {
+		if err := unix.Unmount(dir+"/mounted", 0); err != nil {
+			return err
+		}
+		return unix.Mount("x", dir+"/mounted", "tmpfs", 0, "")
+	}},
+	{"move-mount", func(dir string) error {
+		fd, err := unix.OpenTree(-1, dir+"/open", 1) // OPEN_TREE_CLONE
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.MoveMount(fd, "", -1, dir+"/mnt", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return err
+		}
+		return unix.Unmount(dir+"/mnt", unix.MNT_DETACH) // the descriptor is there still
+	}},
 	{"new-filesystem", func(string) error { return call(unix.SYS_FSOPEN, path("tmpfs"), 0) }},
 	{"mount-namespace", func(string) error { return fresh(func() error { return unix.Unshare(unix.CLONE_NEWNS) }) }},
 	{"user-namespace", func(dir string) error {
@@ -271,7 +288,7 @@ func TestLSMReach(t *testing.T) {
 	g := newKernelGate(t)
 	tmp := t.TempDir()
 	good := marker(t, filepath.Join(tmp, "good"))
-	for _, d := range []string{"open", "shut", "mnt"} {
+	for _, d := range []string{"open", "shut", "mnt", "mounted"} {
 		if err := os.Mkdir(filepath.Join(tmp, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -283,6 +300,10 @@ func TestLSMReach(t *testing.T) {
 		}
 		defer l.Close()
 	}
+	if err := unix.Mount("x", tmp+"/mounted", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(tmp+"/mounted", unix.MNT_DETACH)
 	l, err := net.ListenPacket("unixgram", tmp+"/shut/datagram")
 	if err != nil {
 		t.Fatal(err)
@@ -305,8 +326,15 @@ func TestLSMReach(t *testing.T) {
 	if err := g.SetUnixNames(c, []string{tmp + "/own", tmp + "/open/socket", tmp + "/shut/socket", tmp + "/shut/datagram", "\x00exeq-test-set"}); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, dir, "reach", tmp, "tcp", "udp6", "interfaces", "pair", "unix-own", "unix-open", "unix-abstract-set", "kill-child", "trace-child",
-		"memory=EACCES", "environment=EACCES", "perf=EACCES")
+	works := []string{"tcp", "udp6", "interfaces", "pair", "unix-own", "unix-open", "unix-abstract-set", "kill-child", "trace-child",
+		"memory=EACCES", "environment=EACCES"}
+	compare(t, dir, "reach", tmp, append(works, "perf=EACCES")...)
+	// Without check_capable: what the other programs hold by themselves.
+	if err := os.Remove(filepath.Join(g.dir, "link-"+lsmProgCheckCapable)); err != nil {
+		t.Fatal(err)
+	}
+	g.links[lsmProgCheckCapable].Close()
+	compare(t, dir, "reach", tmp, append(works, "clone-mount", "new-filesystem", "mount-namespace", "host-name", "ports", "kernel-log", "interface-up")...)
 	if err := sleep.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Errorf("the process outside: %v", err)
 	}

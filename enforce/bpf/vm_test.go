@@ -31,11 +31,13 @@ func programs(t *testing.T) []string {
 	return append(files, py, "/usr/bin/python3")
 }
 
-// TestKernels runs the tests of this package under Debian's kernels.
+// TestKernels runs the tests of this package under Debian's kernels, at once:
+// each machine has one processor.
 func TestKernels(t *testing.T) {
 	for _, k := range vm.Kernels() {
 		t.Run(k, func(t *testing.T) {
-			vm.Test(t, vm.Tests{Kernel: k, Run: "^Test[^GK]", Files: programs(t), Timeout: 8 * time.Minute})
+			t.Parallel()
+			vm.Test(t, vm.Tests{Kernel: k, Run: "^Test[^GK]", Files: programs(t), Timeout: 20 * time.Minute})
 		})
 	}
 }
