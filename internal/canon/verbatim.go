@@ -100,6 +100,9 @@ func verbatimObject(b []byte, i, depth int) (int, bool) {
 func verbatimString(b []byte, i int) (end int, plain, ok bool) {
 	plain = true
 	for i++; i < len(b); i++ {
+		if i += plainLen(b[i:]); i == len(b) {
+			break
+		}
 		switch c := b[i]; {
 		case c == '"':
 			return i + 1, plain, true
