@@ -24,10 +24,25 @@ import (
 	"github.com/exeq/exeq/node/wire"
 )
 
-// patience is how long the node may take for one answer. It lies below the
-// lease, so that a node that has stopped ends what it holds no later than one
-// that is gone.
-const patience = 2 * time.Second
+// How long the node may take for one answer. For what keeps a lease that lies
+// below it, so that a node that has stopped ends what it holds no later than
+// one that is gone. Meanwhile nothing waits for the rest but a program that is
+// not running yet.
+const (
+	patience      = 2 * time.Second
+	startPatience = 10 * time.Second // canaries are started
+	readPatience  = time.Minute      // a program is read
+)
+
+func patienceFor(r *wire.Request) time.Duration {
+	switch {
+	case r.Approve != nil:
+		return readPatience
+	case r.Admit != nil, r.Enclose != nil, r.Revoke != nil:
+		return startPatience
+	}
+	return patience
+}
 
 // Client serves one execution at the node.
 type Client struct {
@@ -224,7 +239,8 @@ func (c *Client) ask(ctx context.Context, r *wire.Request, fds ...int) (*wire.An
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: patience}
+	wait := patienceFor(r)
+	d := net.Dialer{Timeout: wait}
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {
 		return nil, fmt.Errorf("exeq-node: %w", err)
@@ -233,7 +249,7 @@ func (c *Client) ask(ctx context.Context, r *wire.Request, fds ...int) (*wire.An
 	u := conn.(*net.UnixConn)
 	stop := context.AfterFunc(ctx, func() { u.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	u.SetDeadline(time.Now().Add(patience))
+	u.SetDeadline(time.Now().Add(wait))
 	var rights []byte
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)

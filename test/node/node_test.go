@@ -87,7 +87,7 @@ func TestDaemonDies(t *testing.T) {
 	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, nobody)
-			_, h, outcome := s.running("sleep", "1000")
+			_, h, outcome := s.running("sh", "-c", "for i in $(seq 100); do sleep 1000 & done; wait")
 			time.Sleep(2 * exeq.DefaultTick) // it is renewed
 			if !s.populated(h.Permit) {
 				t.Fatalf("it does not live: %s\n%s", outcome(), s.log)
@@ -168,6 +168,31 @@ func TestRevoke(t *testing.T) {
 	s.emptyWithin(h.Permit, exeq.DefaultLease)
 	if r := resultOf(t, outcome()); r.Code != "revoked" || r.Status != 137 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestRefusedIsRecorded: a permit that the node refuses is a denial on record,
+// and nothing ran.
+func TestRefusedIsRecorded(t *testing.T) {
+	s := newScene(t, nobody)
+	// The user is served, and this installation of theirs is not trusted.
+	env := "EXEQ_STATE=" + s.dir + "/home/other"
+	cmd := s.exeq("run", "--tier", "kernel-lite", "--json", "--", "touch", "made")
+	cmd.Env = append(cmd.Env, env)
+	out, _ := cmd.CombinedOutput()
+	if r := resultOf(t, string(out)); r.Status != 125 || !strings.Contains(r.Error, "not trusted for this user") {
+		t.Errorf("%+v in %s", r, out)
+	}
+	if _, err := os.Stat(filepath.Join(s.work, "made")); err == nil {
+		t.Error("it ran")
+	}
+	cmd = s.exeq("log", "--json")
+	cmd.Env = append(cmd.Env, env)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "denial") || !strings.Contains(string(out), `"permit"`) {
+		t.Errorf("the refusal is not on record: %v\n%s", err, out)
+	}
+	if h := s.held(); len(h) != 0 {
+		t.Errorf("the node holds %v", h)
 	}
 }
 
