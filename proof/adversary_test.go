@@ -1,6 +1,7 @@
 package proof_test
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -321,6 +322,9 @@ var forgeries = []forgery{
 		}
 		w.Context = append(w.Context, e)
 		w.Log.Append(e.Bytes)
+		for i := range p.Drafts[1:] {
+			p.Drafts[i+1].Signer = s
+		}
 	}, check: proof.CheckChain, status: proof.Failed, words: "not trusted as issuer"},
 	{name: "not witnessed and it is required", trust: func(_ *prooftest.World, t *proof.Trust) {
 		x := prooftest.NewWitness("w.example/1")
@@ -398,5 +402,12 @@ func forgeable(w *prooftest.World, run *prooftest.Run) *proof.Proof {
 	for _, b := range m.Context {
 		p.Context = append(p.Context, string(b))
 	}
+	place := map[string]int{}
+	for _, e := range append(run.Entries[:len(run.Entries):len(run.Entries)], w.Context...) {
+		place[e.Leaf.ID] = len(place)
+	}
+	slices.SortFunc(p.Disclosures, func(x, y exeq.Disclosure) int {
+		return cmp.Or(place[x.Leaf]-place[y.Leaf], strings.Compare(x.Field, y.Field))
+	})
 	return p
 }

@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -33,7 +35,8 @@ const (
 
 // Build bundles an execution. disclose holds "all", "none", or names: fields
 // of commitments, "source", or "activity.SEQ.N" for entry N of the activity
-// leaf with that sequence. A name that opens nothing is an error.
+// leaf with that sequence. "-" before a name withholds it; with nothing but
+// such names all else is disclosed. A name that opens nothing is an error.
 func Build(m *Material, disclose ...string) (*Proof, error) {
 	if len(m.Leaves) == 0 {
 		return nil, fmt.Errorf("proof: %w: the execution has no leaves", exeq.ErrCannotTell)
@@ -56,13 +59,8 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 		order[l.ID], seqs[l.ID] = len(order), l
 		p.Leaves = append(p.Leaves, string(raw))
 	}
-	for _, raw := range m.Context {
-		l, err := exeq.ParseLeaf(raw)
-		if err != nil {
-			return nil, fmt.Errorf("proof: %w", err)
-		}
-		order[l.ID] = len(order)
-		p.Context = append(p.Context, string(raw))
+	if err := p.addContext(m, s, order); err != nil {
+		return nil, err
 	}
 	for _, d := range m.Disclosures {
 		if _, ours := order[d.Leaf]; !ours {
@@ -78,6 +76,11 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 			p.Activities = append(p.Activities, some...)
 		}
 	}
+	p.Receipts = slices.DeleteFunc(p.Receipts, func(r exeq.Receipt) bool { _, ours := order[r.Leaf]; return !ours })
+	slices.SortStableFunc(p.Receipts, func(x, y exeq.Receipt) int { return order[x.Leaf] - order[y.Leaf] })
+	slices.SortStableFunc(p.Activities, func(x, y Activity) int {
+		return cmp.Or(order[x.Leaf]-order[y.Leaf], x.Index-y.Index)
+	})
 	slices.SortStableFunc(p.Disclosures, func(x, y exeq.Disclosure) int {
 		if c := order[x.Leaf] - order[y.Leaf]; c != 0 {
 			return c
@@ -89,31 +92,88 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 	}
 	if m.Source != nil && s.takes(DiscloseSource) {
 		p.Source = m.Source
+		if !slices.ContainsFunc(p.Disclosures, func(d exeq.Disclosure) bool {
+			return d.Field == fieldPermit || d.Field == fieldPolicySet || d.Field == fieldDecision
+		}) {
+			return nil, fmt.Errorf("proof: the source alone shows nothing: disclose permit, decision or %s beside it, which name its set", fieldPolicySet)
+		}
 	}
 	return p, s.unused()
+}
+
+// addContext takes in the leaves that the execution's rest on, but none that
+// would say nothing in this proof; see idle.
+func (p *Proof) addContext(m *Material, s *selection, order map[string]int) error {
+	var leaves, context []*exeq.Leaf
+	parse := func(from [][]byte, to *[]*exeq.Leaf) error {
+		for _, raw := range from {
+			l, err := exeq.ParseLeaf(raw)
+			if err != nil {
+				return fmt.Errorf("proof: %w", err)
+			}
+			*to = append(*to, l)
+		}
+		return nil
+	}
+	if err := cmp.Or(parse(m.Leaves, &leaves), parse(m.Context, &context)); err != nil {
+		return err
+	}
+	opens := map[string]bool{} // policy leaves
+	var permit *exeq.Permit
+	for _, d := range m.Disclosures {
+		switch {
+		case d.Field == fieldPolicySet && d.Leaf != leaves[0].ID && s.takes(d.Field):
+			opens[d.Leaf] = true
+		case d.Field == fieldPermit && d.Leaf == leaves[0].ID && s.takes(d.Field):
+			var envelope string
+			if err := json.Unmarshal(d.Value, &envelope); err != nil {
+				return fmt.Errorf("proof: permit: %w", err)
+			}
+			var err error
+			if permit, err = exeq.ParsePermit([]byte(envelope)); err != nil {
+				return fmt.Errorf("proof: %w", err)
+			}
+		}
+	}
+	for i, no := range idle(leaves, context, permit, func(l *exeq.Leaf) bool { return opens[l.ID] }) {
+		if !no {
+			order[context[i].ID] = len(order)
+			p.Context = append(p.Context, string(m.Context[i]))
+		}
+	}
+	return nil
 }
 
 // selection is what a holder chose to disclose.
 type selection struct {
 	all   bool
 	names map[string]bool // name → opened something
+	not   map[string]bool // withheld by name → is there
 }
 
 func newSelection(names []string) *selection {
-	s := &selection{names: map[string]bool{}}
+	s := &selection{names: map[string]bool{}, not: map[string]bool{}}
 	for _, n := range names {
-		switch n {
-		case DiscloseAll:
+		kept, withheld := strings.CutPrefix(n, "-")
+		switch {
+		case n == DiscloseAll:
 			s.all = true
-		case DiscloseNone:
+		case n == DiscloseNone:
+		case withheld:
+			s.not[kept] = false
 		default:
 			s.names[n] = false
 		}
 	}
+	s.all = s.all || len(s.not) == len(names) && len(names) > 0
 	return s
 }
 
 func (s *selection) takes(field string) bool {
+	if _, withheld := s.not[field]; withheld {
+		s.not[field] = true
+		return false
+	}
 	if _, named := s.names[field]; named {
 		s.names[field] = true
 		return true
@@ -153,16 +213,18 @@ func (s *selection) entries(l *exeq.Leaf, d *exeq.Disclosure) ([]Activity, error
 
 func (s *selection) unused() error {
 	var idle []string
-	for n, used := range s.names {
-		if !used {
-			idle = append(idle, n)
+	for _, chosen := range []map[string]bool{s.names, s.not} {
+		for n, used := range chosen {
+			if !used {
+				idle = append(idle, n)
+			}
 		}
 	}
 	if len(idle) == 0 {
 		return nil
 	}
 	slices.Sort(idle)
-	return fmt.Errorf("proof: nothing to disclose under %s", strings.Join(idle, ", "))
+	return fmt.Errorf("proof: nothing to disclose or to withhold under %s", strings.Join(idle, ", "))
 }
 
 // inclusionPath is RFC 6962's audit path of leaf i.

@@ -21,9 +21,12 @@ func TestWithheldIsNotFailed(t *testing.T) {
 		withheld []string
 	}{
 		{[]string{proof.DiscloseAll}, proof.Valid, nil},
-		{[]string{proof.DiscloseNone}, proof.Unknown, []string{proof.CheckSignature, proof.CheckDigest, proof.CheckReplay, proof.CheckAudience, proof.CheckConsistent}},
-		{[]string{"permit", "audience"}, proof.Unknown, []string{proof.CheckDigest, proof.CheckReplay}},
-		{[]string{"permit", "request", "inputs", "rights", "decision"}, proof.Valid, []string{proof.CheckReplay}},
+		{[]string{proof.DiscloseNone}, proof.Unknown, []string{proof.CheckSignature, proof.CheckDigest, proof.CheckReplay, proof.CheckAudience,
+			proof.CheckRecorded, proof.CheckEnforced, proof.CheckLease, proof.CheckActivities, proof.CheckConsistent}},
+		{[]string{"permit", "audience", "applied"}, proof.Unknown, []string{proof.CheckDigest, proof.CheckReplay, proof.CheckActivities}},
+		{[]string{"permit", "request", "inputs", "rights", "decision"}, proof.Unknown,
+			[]string{proof.CheckDigest, proof.CheckReplay, proof.CheckAudience, proof.CheckEnforced, proof.CheckActivities}},
+		{[]string{"-source", "-exit"}, proof.Valid, []string{proof.CheckReplay}},
 	} {
 		t.Run(strings.Join(c.disclose, ","), func(t *testing.T) {
 			r := verify(t, w.Bundle(run, c.disclose...), w.Trust())
@@ -61,11 +64,13 @@ func TestNothingLeaks(t *testing.T) {
 func TestOneActivity(t *testing.T) {
 	w := prooftest.New(t)
 	run := w.Seal(w.Plan())
-	p := w.Bundle(run, "permit", "request", "inputs", "rights", "decision", "activity.2.1")
+	p := w.Bundle(run, "all", "-entries", "activity.2.1")
 	if len(p.Activities) != 1 || p.Activities[0].Entry.Entry.Activity.Resource.ID != "/usr/bin/git" {
 		t.Fatalf("disclosed %+v", p.Activities)
 	}
-	r := verify(t, p, w.Trust())
+	tr := w.Trust() // of a verifier who need not see them all
+	tr.Require = slices.DeleteFunc(tr.Require, func(c string) bool { return c == proof.CheckActivities })
+	r := verify(t, p, tr)
 	if r.Verdict != proof.Valid {
 		t.Fatal(r.Text())
 	}
@@ -174,7 +179,7 @@ func TestDenial(t *testing.T) {
 	}
 	p := denial(nil)
 	p.Disclosures = slices.DeleteFunc(p.Disclosures, func(d exeq.Disclosure) bool {
-		return d.Field == "policySet" && d.Leaf != p.Disclosures[len(p.Disclosures)-1].Leaf
+		return (d.Field == "policySet" || d.Field == "decision") && d.Leaf != p.Disclosures[len(p.Disclosures)-1].Leaf
 	})
 	if r := verify(t, p, w.Trust()); r.Verdict != proof.NotValid { // a source, and nothing that names its set
 		t.Fatal(r.Text())

@@ -70,6 +70,18 @@ func (a *Anchors) Apply(l *exeq.Leaf, index int64) error {
 	return nil
 }
 
+// ofLog reports whether a key leaf about the log's or the promises' key names
+// the one of the trust file; leaves about other roles pass.
+func (a *Anchors) ofLog(l *exeq.Leaf) bool {
+	switch l.Body.Role {
+	case exeq.RoleLog:
+		return l.Body.PublicKey == a.logKey
+	case exeq.RolePromise:
+		return l.Body.PublicKey == a.promiseKey
+	}
+	return true
+}
+
 // signers says which role signs a kind of leaf; a permit's is authenticated by
 // the permit it commits to.
 var signers = map[exeq.Kind]string{

@@ -174,6 +174,15 @@ func (v *verifier) report(lines []Line) *Report {
 		}
 	}
 	r.Lines = lines
+	var kept []string
+	for _, l := range lines {
+		if l.Required && l.Status == NotDisclosed {
+			kept = append(kept, l.Check)
+		}
+	}
+	if len(kept) > 0 {
+		r.Notes = append(r.Notes, "Required and not disclosed: "+strings.Join(kept, ", ")+". Its holder can disclose it; a trust file that does not require it accepts it withheld.")
+	}
 	if v.a.quorum.none() {
 		r.Notes = append(r.Notes, "No witness: this proves nothing against the operator of the log.")
 	}

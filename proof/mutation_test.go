@@ -66,7 +66,7 @@ func TestEveryByteCounts(t *testing.T) {
 func TestEverySpellingOfSignedPartsCounts(t *testing.T) {
 	w := prooftest.New(t)
 	w.Witnesses = []*prooftest.Witness{prooftest.NewWitness("w.example/1")}
-	p := w.Bundle(w.Seal(w.Plan()), proof.DiscloseNone)
+	p := w.Bundle(w.Seal(w.Plan()), "permit")
 	tr := w.Trust()
 	tr.Require = []string{proof.CheckInLog, proof.CheckWitnessed, proof.CheckRecorded, proof.CheckChain}
 	if r := verify(t, p, tr); r.Verdict != proof.Valid {

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,6 +40,11 @@ func (v *verifier) disclosures() {
 		if err := v.open(d, digests[i], errs[i], salts); err != nil {
 			v.badOpening = first(v.badOpening, fmt.Errorf("disclosure of %s: %w", plain(short(d.Field)), err))
 		}
+	}
+	if !slices.IsSortedFunc(v.p.Disclosures, func(x, y exeq.Disclosure) int {
+		return cmp.Or(v.byID[x.Leaf].place-v.byID[y.Leaf].place, strings.Compare(x.Field, y.Field))
+	}) {
+		v.badOpening = first(v.badOpening, errOrder("disclosures"))
 	}
 }
 

@@ -49,17 +49,17 @@ func (v *verifier) signature() Line {
 	case !slices.Equal(b.Policies, leaf.Body.Policies) || !leaf.Body.Verdict.Permits():
 		return l.is(Failed, "permit and leaf differ in the decision")
 	}
-	return l.is(Proved, "issuer key "+v.permitKey()[:12]+", good at index "+strconv.FormatInt(at, 10))
+	return l.is(Proved, "issuer key "+permitKey(v.permit)[:12]+", good at index "+strconv.FormatInt(at, 10))
 }
 
-func (v *verifier) envelope() (exeq.Envelope, error) {
+func envelope(p *exeq.Permit) (exeq.Envelope, error) {
 	var e exeq.Envelope
-	err := json.Unmarshal(v.permit.Envelope, &e) // ParsePermit was strict
+	err := json.Unmarshal(p.Envelope, &e) // ParsePermit was strict
 	return e, err
 }
 
-func (v *verifier) permitKey() string {
-	e, err := v.envelope()
+func permitKey(p *exeq.Permit) string {
+	e, err := envelope(p)
 	if err != nil || len(e.Signatures[0].KeyID) < 12 {
 		return strings.Repeat("?", 12)
 	}
@@ -67,7 +67,7 @@ func (v *verifier) permitKey() string {
 }
 
 func (v *verifier) verifyPermit(at int64) error {
-	e, err := v.envelope()
+	e, err := envelope(v.permit)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,13 @@ func (v *verifier) committedDigests() error {
 func (v *verifier) denialBound(l Line) Line {
 	d := v.decision
 	if d == nil {
-		return l.is(NotRequired, noPermit)
+		return l.is(NotDisclosed, "withheld: decision")
+	}
+	var set exeq.Digest
+	if told, err := v.value(&v.leaves[0], fieldPolicySet, &set); err != nil {
+		return l.fault(err)
+	} else if told && set != d.PolicySet {
+		return l.is(Failed, "decision and leaf differ in the policy set")
 	}
 	b := &v.leaves[0].Body
 	if d.Verdict.Permits() || d.Verdict != b.Verdict || !slices.Equal(d.Policies, b.Policies) || !slices.Equal(d.Needs, b.Needs) {
@@ -224,16 +230,21 @@ func (v *verifier) denialBound(l Line) Line {
 }
 
 // policySet is the digest of the set that decided: what the permit names, or
-// what the leaf of a denial commits to.
+// where there is none to see, the first leaf itself, or the decision.
 func (v *verifier) policySet() (d exeq.Digest, known bool) {
 	if v.permit != nil {
 		return v.permit.Body.PolicySet, true
 	}
-	if !v.denied() {
+	if len(v.leaves) == 0 {
 		return d, false
 	}
-	known, err := v.value(&v.leaves[0], fieldPolicySet, &d)
-	return d, known && err == nil
+	if told, err := v.value(&v.leaves[0], fieldPolicySet, &d); told {
+		return d, err == nil
+	}
+	if v.decision != nil {
+		return v.decision.PolicySet, true
+	}
+	return d, false
 }
 
 // replay: the policy set that the permit names, loaded again, decides the same.
@@ -249,7 +260,7 @@ func (v *verifier) replay() Line {
 	case v.p.Source != nil && exeq.PolicySetDigest(v.p.Source) != set:
 		return l.is(Failed, "the policy source is not of the set that decided")
 	case v.request == nil || v.inputs == nil || v.decision == nil || v.p.Source == nil:
-		return l.is(NotDisclosed, "needs permit, request, inputs, decision and policy source")
+		return l.is(NotDisclosed, "needs request, inputs, decision and policy source")
 	case v.o.Replay == nil:
 		return l.is(CannotTell, "no policy engine at hand")
 	}
@@ -270,9 +281,10 @@ func (v *verifier) replay() Line {
 	if len(d.Policies) > 0 {
 		detail += " by " + strings.Join(d.Policies, ", ")
 	}
-	if active != nil {
-		detail += fmt.Sprintf("; the set was activated at index %d", v.index[active.ID])
+	if active == nil {
+		return l.is(Proved, detail+"; when the set was activated is not shown")
 	}
+	detail += fmt.Sprintf("; the set was activated at index %d", v.index[active.ID])
 	return l.is(Proved, detail)
 }
 
@@ -340,7 +352,7 @@ func (v *verifier) audience() Line {
 	case told && said != v.permit.Body.Audience:
 		return l.is(Failed, "the node started it under another boot or burn list than the permit names")
 	case !told:
-		return l.is(Proved, "by node key; boot and burn list not disclosed")
+		return l.is(NotDisclosed, "the start's boot and burn list")
 	}
 	return l.is(Proved, "node, boot and burn list are the permit's audience").by(exeq.RoleNode, v.start.Key)
 }

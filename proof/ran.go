@@ -3,6 +3,7 @@ package proof
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ func (v *verifier) enforced() Line {
 	detail := fmt.Sprintf("tier %s, Landlock ABI %d", b.Tier, b.LandlockABI)
 	switch {
 	case !told:
-		detail += "; canary and downgrades not disclosed"
+		detail += "; its canary and what it could not enforce are not known"
 	case a.Tier != b.Tier || a.LandlockABI != b.LandlockABI || !sameJSON(a.Seen, b.Seen):
 		return l.is(Failed, "what was applied differs from what the start leaf says of it")
 	case a.Canary == "":
@@ -40,9 +41,7 @@ func (v *verifier) enforced() Line {
 		}
 		v.facts.Downgrades = a.Downgrades
 	}
-	if v.permit == nil {
-		detail += "; the floor is not disclosed"
-	} else if b.Tier >= exeq.TierKernelLite && v.permit.Body.Audience.Node == v.start.Key {
+	if v.permit != nil && b.Tier >= exeq.TierKernelLite && v.permit.Body.Audience.Node == v.start.Key {
 		detail += "; said by the supervisor, no node of its own vouches for the tier"
 	}
 	return l.is(Attested, detail).by(exeq.RoleNode, v.start.Key)
@@ -115,9 +114,14 @@ func (v *verifier) activities() Line {
 		}
 		return v.unstarted(l)
 	}
-	seen := map[[2]string]bool{}
+	seen, last := map[[2]string]bool{}, [2]int{}
 	for i := range v.p.Activities {
 		a := &v.p.Activities[i]
+		place := [2]int{v.byID[a.Leaf].place, a.Index}
+		if slices.Compare(place[:], last[:]) < 0 {
+			return l.is(Failed, errOrder("activities").Error())
+		}
+		last = place
 		if err := v.checkActivity(a); err != nil {
 			return l.is(Failed, err.Error())
 		}
@@ -182,7 +186,7 @@ func (v *verifier) revocation() string {
 		if _, told := v.opened[x.ID][fieldReason]; told {
 			return x.Body.Code + ": " + strings.TrimPrefix(v.reason(x), "revoked: ")
 		}
-		return x.Body.Code
+		return x.Body.Code + ": why is not disclosed"
 	}
 	return ""
 }
@@ -246,7 +250,11 @@ func (v *verifier) chain() Line {
 	if err := v.signatures(at); err != nil {
 		return l.is(Failed, err.Error())
 	}
-	return l.is(Proved, "linked and signed, number of leaves: "+fmt.Sprint(len(v.leaves)))
+	detail := "linked and signed, number of leaves: " + fmt.Sprint(len(v.leaves))
+	if v.permit == nil && !v.denied() {
+		detail += "; the first, which the withheld permit would authenticate, by the link of the next"
+	}
+	return l.is(Proved, detail)
 }
 
 func needsStart(k exeq.Kind) bool { return k == exeq.KindActivity || k == exeq.KindAppraisal }
@@ -333,6 +341,8 @@ func (v *verifier) sealed() Line {
 	} else if ok {
 		v.facts.Exit = fmt.Sprint(e.Code)
 		detail += fmt.Sprintf(", exit status %d", e.Code)
+	} else if _, has := v.last.Commitments[fieldExit]; has {
+		detail += ", exit status not disclosed"
 	}
 	return l.is(Attested, detail).by(role, v.last.Key)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -132,8 +133,10 @@ type Anchors struct {
 	log     note.Verifier
 	promise note.Verifier
 	quorum  *quorum
-	keys    map[string]*lifetime // by role + key id
-	require map[string]bool
+	// The same two keys as key leaves name them.
+	logKey, promiseKey string
+	keys               map[string]*lifetime // by role + key id
+	require            map[string]bool
 }
 
 // Anchors makes the trust file ready for use or says what is wrong with it.
@@ -149,6 +152,7 @@ func (t *Trust) Anchors() (*Anchors, error) {
 	if a.promise, err = namedVerifier(t.Promise, t.Origin+"/promise"); err != nil {
 		return nil, fmt.Errorf("trust: promise: %w", err)
 	}
+	a.logKey, a.promiseKey = bareKey(t.Log), bareKey(t.Promise)
 	for i, k := range t.Keys {
 		pub, err := publicKey(k.PublicKey)
 		if err != nil {
@@ -200,6 +204,18 @@ func namedVerifier(vkey, name string) (note.Verifier, error) {
 		return nil, fmt.Errorf("the key is named %q, want %q", v.Name(), name)
 	}
 	return v, nil
+}
+
+// bareKey gives the public key, base64, of a valid C2SP verifier key: what
+// follows the algorithm's byte.
+func bareKey(vkey string) string {
+	_, rest, _ := strings.Cut(vkey, "+") // name+hash+base64, which may hold a +
+	_, key, _ := strings.Cut(rest, "+")
+	b, err := base64.StdEncoding.DecodeString(key)
+	if err != nil || len(b) == 0 {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(b[1:])
 }
 
 func publicKey(s string) (ed25519.PublicKey, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -35,6 +36,7 @@ func Verify(p *Proof, t *Trust, o Options) (*Report, error) {
 	v.disclosures()
 	v.authorization()
 	wg.Wait()
+	v.idleContext()
 	// The checks only read what was found; these two take longest.
 	var replay, chain Line
 	wg.Go(func() { replay = v.replay() })
@@ -45,6 +47,9 @@ func Verify(p *Proof, t *Trust, o Options) (*Report, error) {
 	}
 	wg.Wait()
 	lines[2], lines[9] = replay, chain
+	for i := range lines {
+		lines[i] = v.disclosed(lines[i])
+	}
 	return v.report(lines), nil
 }
 
@@ -53,7 +58,11 @@ type leaf struct {
 	*exeq.Leaf
 	exact []byte
 	hash  exeq.Digest
+	place int // among the leaves and, behind them, the context
 }
+
+// errOrder: one proof has one spelling.
+func errOrder(what string) error { return fmt.Errorf("%s are not in the order of the leaves", what) }
 
 // verify checks the leaf's signature as [Anchors.VerifyLeaf] does.
 func (l *leaf) verify(a *Anchors, index int64) error {
@@ -111,6 +120,7 @@ func (v *verifier) load() {
 			if _, twice := v.byID[l.ID]; twice {
 				v.badLeaf = first(v.badLeaf, fmt.Errorf("leaf %.36s stands in it twice", l.ID))
 			}
+			x.place = len(v.byID)
 			v.byID[l.ID] = x
 			out = append(out, x)
 		}
@@ -191,6 +201,9 @@ func (v *verifier) inLog() {
 			v.badLog = first(v.badLog, fmt.Errorf("receipt of %.36s: %w", r.Leaf, err))
 		}
 	}
+	if !slices.IsSortedFunc(v.p.Receipts, func(x, y exeq.Receipt) int { return v.byID[x.Leaf].place - v.byID[y.Leaf].place }) {
+		v.badLog = first(v.badLog, errOrder("receipts"))
+	}
 	want := append([]leaf{}, v.context...)
 	if len(v.leaves) > 0 {
 		want = append(want, v.leaves[0])
@@ -269,6 +282,23 @@ func (v *verifier) keyring() {
 		}
 		if l.Kind == exeq.KindKey {
 			v.badKeys = first(v.badKeys, v.a.Apply(l.Leaf, at))
+		}
+	}
+}
+
+// idleContext refuses context leaves that say nothing about this proof.
+func (v *verifier) idleContext() {
+	heads := func(in []leaf) (out []*exeq.Leaf) {
+		for i := range in {
+			out = append(out, in[i].Leaf)
+		}
+		return out
+	}
+	context := heads(v.context)
+	for i, no := range idle(heads(v.leaves), context, v.permit, func(l *exeq.Leaf) bool { return v.opened[l.ID][fieldPolicySet] != nil }) {
+		l := context[i]
+		if no || l.Kind == exeq.KindKey && !v.a.ofLog(l) {
+			v.badKeys = first(v.badKeys, fmt.Errorf("a %s leaf in the context says nothing about this proof", l.Kind))
 		}
 	}
 }

@@ -84,7 +84,7 @@ func proofOf(ctx context.Context, c *call) int {
 	var to, disclose string
 	in, fs, _, status := c.query(ctx, func(fs *flag.FlagSet) {
 		fs.StringVar(&to, "o", "", "file to write; default: standard output")
-		fs.StringVar(&disclose, "disclose", "all", "all, none, or fields separated by commas")
+		fs.StringVar(&disclose, "disclose", "all", "all, none, or fields separated by commas; -FIELD withholds one")
 	})
 	if in == nil {
 		return status
