@@ -187,7 +187,7 @@ var fileAttempts = []attempt{
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for range 20000 {
+			for range 4000 {
 				unix.Renameat2(-1, a, -1, b, unix.RENAME_EXCHANGE)
 			}
 		}()
@@ -267,6 +267,13 @@ var removeAttempts = []attempt{
 	{"unlink-place", func(dir string) error { return unix.Unlink(dir + "/rw/keptfile") }},
 	{"rename-place", func(dir string) error { return unix.Rename(dir+"/rw/keptdir", dir+"/rw/gone") }},
 	{"rename-over-place", func(dir string) error { return unix.Rename(dir+"/rw/file", dir+"/rw/keptfile2") }},
+}
+
+// pinAttempts are about the pins of the gate: what succeeds takes it away.
+var pinAttempts = []attempt{
+	{"list", open(unix.O_RDONLY|unix.O_DIRECTORY, "")},
+	{"unlink", func(dir string) error { return unix.Unlink(dir + "/link-" + lsmProgCheckUnlink) }},
+	{"rename", func(dir string) error { return unix.Rename(dir, dir+"2") }},
 }
 
 var receiveAttempts = []attempt{{"receive", func(string) error {

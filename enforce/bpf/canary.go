@@ -21,8 +21,7 @@ import (
 
 const (
 	canaryBase    = 0x400000
-	canaryAddress = 0x200 // of the socket address, within the file and from the base
-	canarySize    = canaryAddress + 16
+	canaryAddress = 0x200 // of what it is about, within the file and from the base
 )
 
 // SelfTest proves that the gate bites in the governed cgroup at path, with
@@ -62,7 +61,7 @@ func (g *Gate) selfTest(path string) (err error) {
 		return err
 	}
 
-	sing, err := canary(canaryExec, netip.AddrPort{})
+	sing, err := canary(canaryExec, nil)
 	if err != nil {
 		return err
 	}
@@ -84,7 +83,7 @@ func (g *Gate) selfTest(path string) (err error) {
 		return err
 	}
 	defer l.Close()
-	call, err := canary(canaryConnect, l.Addr().(*net.TCPAddr).AddrPort())
+	call, err := canary(canaryConnect, socketAddress(l.Addr().(*net.TCPAddr).AddrPort()))
 	if err != nil {
 		return err
 	}
@@ -107,14 +106,15 @@ func (g *Gate) selfTest(path string) (err error) {
 	return nil
 }
 
-// selfTestLSM: an allowed program must not map executable what is not allowed.
+// selfTestLSM: an allowed program must not map executable what is not allowed,
+// nor open the pins of the gate.
 func (g *Gate) selfTestLSM(dir *os.File, c Cgroup) error {
-	maps, err := canary(canaryMap, netip.AddrPort{})
+	maps, err := canary(canaryMap, nil)
 	if err != nil {
 		return err
 	}
 	defer maps.Close()
-	other, err := canary(canaryExec, netip.AddrPort{})
+	other, err := canary(canaryExec, nil)
 	if err != nil {
 		return err
 	}
@@ -127,6 +127,22 @@ func (g *Gate) selfTestLSM(dir *os.File, c Cgroup) error {
 		return err
 	case s.ExitStatus() != int(unix.EPERM):
 		return fmt.Errorf("a file that is not allowed was mapped executable (status %#x)", uint32(s))
+	}
+
+	// The gate's own pins are open to nobody inside.
+	opens, err := canary(canaryOpen, append([]byte(g.dir), 0))
+	if err != nil {
+		return err
+	}
+	defer opens.Close()
+	if s, _, err := fly(opens, nil); err != nil || s.ExitStatus() != 0 {
+		return fmt.Errorf("the canary does not open %s outside: %v, exit status %d", g.dir, err, s.ExitStatus())
+	}
+	switch s, err := g.flyAllowed(opens, dir, c); {
+	case err != nil:
+		return err
+	case s.ExitStatus() != int(unix.EPERM):
+		return fmt.Errorf("%s was opened in the governed cgroup (status %#x)", g.dir, uint32(s))
 	}
 	return nil
 }
@@ -144,30 +160,33 @@ func (g *Gate) flyAllowed(program, dir *os.File, c Cgroup, also ...*os.File) (sy
 	return s, errors.Join(err, g.Forbid(c, f))
 }
 
-// canary makes a program in memory: the code, loaded at canaryBase, and the
-// address that it connects to.
-func canary(code []byte, to netip.AddrPort) (*os.File, error) {
+// socketAddress is a sockaddr_in.
+func socketAddress(to netip.AddrPort) []byte {
+	sa := make([]byte, 16)
+	binary.NativeEndian.PutUint16(sa, unix.AF_INET)
+	binary.BigEndian.PutUint16(sa[2:], to.Port())
+	copy(sa[4:], to.Addr().AsSlice())
+	return sa
+}
+
+// canary makes a program in memory: the code, loaded at canaryBase, and what it
+// is about, at canaryAddress from there.
+func canary(code, about []byte) (*os.File, error) {
 	const header, segment = 64, 56
 	var b bytes.Buffer
-	le := binary.LittleEndian
+	le, size := binary.LittleEndian, uint64(canaryAddress+len(about))
 	b.WriteString("\x7fELF\x02\x01\x01")
 	b.Write(make([]byte, 9))
 	for _, v := range []any{
 		uint16(2), uint16(canaryMachine), uint32(1), uint64(canaryBase + header + segment), uint64(header), uint64(0),
 		uint32(0), uint16(header), uint16(segment), uint16(1), uint16(0), uint16(0), uint16(0),
-		uint32(1), uint32(5), uint64(0), uint64(canaryBase), uint64(canaryBase), uint64(canarySize), uint64(canarySize), uint64(0x10000),
+		uint32(1), uint32(5), uint64(0), uint64(canaryBase), uint64(canaryBase), size, size, uint64(0x10000),
 	} {
 		binary.Write(&b, le, v)
 	}
 	b.Write(code)
 	b.Write(make([]byte, canaryAddress-b.Len()))
-	sa := make([]byte, 16)
-	binary.NativeEndian.PutUint16(sa, unix.AF_INET)
-	if to.IsValid() {
-		binary.BigEndian.PutUint16(sa[2:], to.Port())
-		copy(sa[4:], to.Addr().AsSlice())
-	}
-	b.Write(sa)
+	b.Write(about)
 
 	fd, err := unix.MemfdCreate("exeq-canary", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3

@@ -49,4 +49,18 @@ var (
 		0xb8, 231, 0, 0, 0, // mov eax, exit_group
 		0x0f, 0x05, // syscall
 	}
+	// canaryOpen is exit_group(-openat(AT_FDCWD, base+0x200, O_RDONLY|O_DIRECTORY, 0)):
+	// of a descriptor, that is 0, for it has no other.
+	canaryOpen = []byte{
+		0xbf, 0x9c, 0xff, 0xff, 0xff, // mov edi, AT_FDCWD
+		0xbe, 0, 2, 0x40, 0, // mov esi, canaryBase+canaryAddress
+		0xba, 0, 0, 1, 0, // mov edx, O_DIRECTORY
+		0x45, 0x31, 0xd2, // xor r10d, r10d
+		0xb8, 1, 1, 0, 0, // mov eax, openat
+		0x0f, 0x05, // syscall
+		0xf7, 0xd8, // neg eax
+		0x89, 0xc7, // mov edi, eax
+		0xb8, 231, 0, 0, 0, // mov eax, exit_group
+		0x0f, 0x05, // syscall
+	}
 )

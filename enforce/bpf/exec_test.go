@@ -4,7 +4,6 @@ package bpf
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +15,7 @@ import (
 // standard output.
 func marker(t *testing.T, path string) string {
 	t.Helper()
-	f, err := canary(canaryExec, netip.AddrPort{})
+	f, err := canary(canaryExec, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,7 +153,7 @@ func compare(t *testing.T, cgroup, set, dir string, allowed ...string) {
 var attacks map[string][]attempt
 
 func init() {
-	attacks = map[string][]attempt{"code": codeAttempts, "files": fileAttempts, "remove": removeAttempts, "receive": receiveAttempts, "reach": reachAttempts}
+	attacks = map[string][]attempt{"code": codeAttempts, "files": fileAttempts, "remove": removeAttempts, "pins": pinAttempts, "receive": receiveAttempts, "reach": reachAttempts}
 }
 
 // runs starts a program that ends with 99.

@@ -49,7 +49,7 @@ const maxName = 63
 // be) or will be another file. From inside, neither a place nor a directory
 // that leads to one can be renamed or removed. File systems that are mounted
 // below a place count by where they are mounted now; of one that is mounted
-// later, nothing may be opened.
+// later, nothing may be opened. The gate's own pins are shut in any case.
 //
 // New places shut before they open, and old ones open no more before they stop
 // to shut; on error, anything between the two may be in force.
@@ -65,6 +65,19 @@ func (g *Gate) SetPlaces(c Cgroup, places []Place) error {
 
 func (g *Gate) setPlaces(c Cgroup, all []Place) error {
 	s := placeSet{g: g, c: c, inodes: map[lsmProgram]uint32{}, names: map[lsmPlaceName]uint32{}}
+	if len(all) > 0 {
+		// Who removes the pins removes the gate.
+		own, err := filepath.EvalSymlinks(g.dir)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			if p.Path == own || strings.HasPrefix(p.Path, own+"/") {
+				return fmt.Errorf("%s: the gate itself", p.Path)
+			}
+		}
+		all = append(all[:len(all):len(all)], Place{own, 0})
+	}
 	for _, p := range all {
 		if err := s.add(p); err != nil {
 			return fmt.Errorf("%s: %w", p.Path, err)

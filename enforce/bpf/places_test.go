@@ -90,14 +90,27 @@ func TestLSMFiles(t *testing.T) {
 		}
 	}
 
-	for _, wrong := range []Place{{tmp + "/nowhere/x", Read}, {"relative", Read}, {tmp + "/rw/", Read}, {tmp, 4}, {"/proc/self/exe", Read}, {tmp + "/" + strings.Repeat("x", 64), 0}} {
+	for _, wrong := range []Place{{tmp + "/nowhere/x", Read}, {"relative", Read}, {tmp + "/rw/", Read}, {tmp, 4}, {"/proc/self/exe", Read}, {g.dir, Read}, {g.dir + "/link-" + lsmProgCheckOpen, Read}, {tmp + "/" + strings.Repeat("x", 64), 0}} {
 		if err := g.SetPlaces(c, []Place{wrong}); err == nil {
 			t.Errorf("%+v was taken", wrong)
 		}
 	}
+	// The pins are nobody's, whatever is open.
+	setPlaces(t, g, c, Place{"/", Read | Write})
+	held = tryAll(t, dir, "pins", g.dir)
+	for _, a := range pinAttempts {
+		if held[a.name] != "EPERM" {
+			t.Errorf("%s gives %q in the governed cgroup", a.name, held[a.name])
+		}
+	}
+	if err := g.SelfTest(dir); err != nil {
+		t.Error(err)
+	}
+	if plain := tryAll(t, "", "pins", g.dir); plain["list"] != "ok" || plain["unlink"] != "ok" || plain["rename"] != "ok" {
+		t.Errorf("outside: %v", plain)
+	}
 	// Set anew, what was set is gone; lifted, all is.
-	setPlaces(t, g, c, Place{"/", Read})
-	if n, m := count(t, g, c); n < 1 || m != 0 {
+	if n, m := count(t, g, c); n < 1 || m != 1 { // the name of the pins
 		t.Errorf("%d inodes and %d names of one place", n, m)
 	}
 	if err := g.Lift(c); err != nil {
