@@ -1,6 +1,9 @@
 package exeq
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Sentinels of the flow; wrapped errors carry the words.
 var (
@@ -30,3 +33,11 @@ var (
 	// not know, or unreadable; neither valid nor invalid.
 	ErrCannotTell = errors.New("cannot tell")
 )
+
+// QuotaError names a quota that is used up, as appraisal names it.
+type QuotaError struct {
+	Quota    string // as in Quotas' JSON
+	Got, Max int64
+}
+
+func (q *QuotaError) Error() string { return fmt.Sprintf("quota %s: %d of %d", q.Quota, q.Got, q.Max) }

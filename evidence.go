@@ -171,8 +171,9 @@ type Running interface {
 	// Exited returns when the whole tree is gone.
 	Exited()
 	// Lapsed says, once the tree is gone, why the lease's holder killed it;
-	// empty when it did not.
-	Lapsed() string
+	// nil when it did not. A *[QuotaError]: the permit's wall time was up, a
+	// bound that no renewal passes. Renew answers with the same.
+	Lapsed() error
 	// Wait returns how the first process ended, when the whole tree is gone.
 	Wait() (Exit, error)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -39,6 +40,8 @@ type rig struct {
 	ask     []Activity // what the workload does before it exits by itself
 	tick    time.Duration
 	stay    bool // the workload runs until it is killed
+	lapsed  error
+	renew   error
 	rulings []Ruling
 }
 
@@ -143,11 +146,15 @@ func (r *rig) Stops() <-chan bool { return nil }
 func (r *rig) Kill(reason string) error {
 	r.note("kill")
 	r.killed = reason
-	close(r.exit)
+	select {
+	case <-r.exit: // gone already
+	default:
+		close(r.exit)
+	}
 	return nil
 }
 func (r *rig) Exited()                                        { <-r.exit }
-func (r *rig) Lapsed() string                                 { return "" }
+func (r *rig) Lapsed() error                                  { return r.lapsed }
 func (r *rig) Wait() (Exit, error)                            { return Exit{}, nil }
 func (r *rig) Appraise(*Applied, *Evidence, *Rights) []string { return r.failed }
 func (r *rig) KeyID() string                                  { return "k" }
@@ -164,7 +171,7 @@ func (r *rig) await(t *testing.T, ch <-chan struct{}, what string) {
 // running gives the rig's Running, whose Renew is not the Issuer's.
 type running struct{ *rig }
 
-func (running) Renew(Renewal) error { return nil }
+func (r running) Renew(Renewal) error { return r.renew }
 
 type enforcer struct{ *rig }
 
@@ -306,6 +313,43 @@ func TestTrustEnds(t *testing.T) {
 			if c.code == "policy" && !told {
 				t.Errorf("the ticks before it are on no leaf: %q", r.events)
 			}
+		})
+	}
+}
+
+// TestLeaseAndTimeAreToldApart: an execution whose wall time was up used up a
+// quota; one that was not renewed lapsed. Each says so once, whether the holder
+// of the lease killed it or a renewal came behind the deadline.
+func TestLeaseAndTimeAreToldApart(t *testing.T) {
+	upTo := error(&QuotaError{Quota: "wallSeconds", Got: 8, Max: 8})
+	late := fmt.Errorf("%w: the renewal came late", ErrLapsed)
+	for _, c := range []struct {
+		name          string
+		lapsed, renew error
+		code, words   string
+		failed        []string
+	}{
+		{"killed when the time was up", upTo, nil, "appraisal", "revoked: [quota wallSeconds: 8 of 8]", []string{"quota wallSeconds: 8 of 8"}},
+		{"renewed when the time was up", nil, upTo, "appraisal", "revoked: [quota wallSeconds: 8 of 8]", []string{"quota wallSeconds: 8 of 8"}},
+		{"killed for want of a renewal", errors.New("no renewal came"), nil, "lapsed", "lease lapsed: no renewal came", nil},
+		{"renewed late", nil, late, "lapsed", "lease lapsed: the renewal came late", nil},
+		{"refused", nil, errors.New("of another permit"), "lapsed", "lease lapsed: of another permit", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig()
+			r.stay, r.lapsed, r.renew = c.renew != nil, c.lapsed, c.renew
+			out, err := r.run(t)
+			if err == nil || out.Code != c.code || !strings.HasPrefix(err.Error(), c.words) || strings.Count(err.Error(), "lapsed") > 1 {
+				t.Errorf("code %q, %v; want %q, %s", out.Code, err, c.code, c.words)
+			}
+			var failed []string
+			for _, l := range r.leaves {
+				failed = append(failed, l.Body.Failed...)
+			}
+			if !slices.Equal(failed, c.failed) {
+				t.Errorf("on record as failed: %q, want %q", failed, c.failed)
+			}
+			checkChain(t, r.leaves)
 		})
 	}
 }

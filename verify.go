@@ -40,8 +40,8 @@ func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
 	for {
 		select {
 		case <-exited:
-			if reason := run.Lapsed(); reason != "" {
-				return "lapsed", fmt.Errorf("%w: %s", ErrLapsed, reason)
+			if err := run.Lapsed(); err != nil {
+				return t.lapsed(err)
 			}
 			return "exited", nil
 		case e := <-x.ended:
@@ -89,6 +89,19 @@ func (t *ticks) stop(stopped bool) {
 	}
 }
 
+// lapsed says that no renewal came through: too late, or because the wall time
+// of the permit was up, which is a quota like the others.
+func (t *ticks) lapsed(err error) (string, error) {
+	if q, ok := errors.AsType[*QuotaError](err); ok {
+		t.failed = []string{q.Error()}
+		return "appraisal", fmt.Errorf("%w: %v", ErrRevoked, t.failed)
+	}
+	if !errors.Is(err, ErrLapsed) {
+		err = fmt.Errorf("%w: %w", ErrLapsed, err)
+	}
+	return "lapsed", err
+}
+
 // tick is one round of evidence, appraisal and renewal.
 func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, error) {
 	if err := x.reevaluate(ctx, run); err != nil {
@@ -115,7 +128,7 @@ func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, er
 		if errors.Is(err, ErrGone) {
 			return "", nil
 		}
-		return "lapsed", fmt.Errorf("%w: %w", ErrLapsed, err)
+		return t.lapsed(err)
 	}
 	now := time.Now()
 	t.gap, t.last = max(t.gap, now.Sub(t.last)), now

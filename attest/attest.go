@@ -80,13 +80,15 @@ func (f *failures) environment(start *exeq.Applied, now *exeq.Environment) {
 func (f *failures) behaviour(now *exeq.Evidence, q exeq.Quotas) {
 	over := func(name string, got, limit int64) {
 		if limit > 0 && got > limit {
-			f.add("quota %s: %d of %d", name, got, limit)
+			f.add("%v", &exeq.QuotaError{Quota: name, Got: got, Max: limit})
 		}
 	}
 	over("processes", int64(now.Processes), int64(q.Processes))
 	over("execs", int64(now.Session.Execs), int64(q.Execs))
 	over("denials", int64(now.Session.Denials), int64(q.Denials))
-	over("wallSeconds", now.WallMillis/1000, int64(q.WallSeconds))
+	if wall := now.WallMillis / 1000; q.WallSeconds > 0 && wall >= int64(q.WallSeconds) { // time that is up is used up
+		f.add("%v", &exeq.QuotaError{Quota: "wallSeconds", Got: wall, Max: int64(q.WallSeconds)})
+	}
 	over("outputBytes", now.OutputBytes+now.Session.BytesOut, q.OutputBytes)
 }
 

@@ -14,7 +14,7 @@ func good() (*exeq.Applied, *exeq.Evidence, *exeq.Rights) {
 	}
 	return &exeq.Applied{Tier: exeq.TierRootless, Environment: env()},
 		&exeq.Evidence{Environment: env(), Programs: []exeq.Program{{Path: "/bin/true", SHA256: exeq.LeafHash(nil), Intact: true}},
-			Supervisor: true, Watchdog: true, Processes: 2, WallMillis: 5000, Session: exeq.Session{Execs: 3, Denials: 1}},
+			Supervisor: true, Watchdog: true, Processes: 2, WallMillis: 4999, Session: exeq.Session{Execs: 3, Denials: 1}},
 		&exeq.Rights{TierFloor: exeq.TierRootless, Quotas: exeq.Quotas{Processes: 2, Execs: 3, Denials: 1, WallSeconds: 5, OutputBytes: 10}}
 }
 

@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -99,8 +100,8 @@ func (r *running) over() {
 	}
 	r.noteDenied()
 	r.mu.Lock()
-	if why != "" && r.lapsed == "" && r.killed == "" {
-		r.lapsed = why
+	if why != "" && r.lapsed == nil && r.killed == "" {
+		r.lapsed = errors.New(why)
 	}
 	r.mu.Unlock()
 }

@@ -36,8 +36,11 @@ func (r *running) begin() error {
 // setDeadline moves the end of the lease; r.mu is held. The wall time that the
 // permit allows is a bound that no renewal passes.
 func (r *running) setDeadline(d int64) {
-	if s := r.launch.Rights.Quotas.WallSeconds; s > 0 {
-		d = min(d, r.released+int64(s)*int64(time.Second))
+	r.outOfTime = nil
+	if s := int64(r.launch.Rights.Quotas.WallSeconds); s > 0 {
+		if end := r.released + s*int64(time.Second); d >= end {
+			d, r.outOfTime = end, &exeq.QuotaError{Quota: "wallSeconds", Got: s, Max: s}
+		}
 	}
 	r.deadline = d
 	if !r.suspended {
@@ -67,6 +70,9 @@ func (r *running) Renew(n exeq.Renewal) error {
 		return fmt.Errorf("renewal: %d ms are not within the permit's lease", n.Millis)
 	}
 	if !r.suspended && now() > r.deadline {
+		if r.outOfTime != nil {
+			return r.outOfTime
+		}
 		return fmt.Errorf("%w: the renewal came late", exeq.ErrLapsed)
 	}
 	r.challenge = ""

@@ -127,7 +127,7 @@ func TestLeaseLapses(t *testing.T) {
 	a := newAlive(t)
 	r := b.launchWith(a, b.helper("forkbomb", "20")...)
 	a.wantEnd(t)
-	if r.Lapsed() == "" {
+	if r.Lapsed() == nil {
 		t.Error("nothing says that the lease lapsed")
 	}
 	if exit, _ := r.Wait(); exit.Code != 137 {
@@ -173,8 +173,8 @@ func TestRenewalsKeepItAlive(t *testing.T) {
 		}
 	}
 	r.Kill("done")
-	if got := r.Lapsed(); got != "" {
-		t.Errorf("lapsed: %s", got)
+	if err := r.Lapsed(); err != nil {
+		t.Errorf("lapsed: %v", err)
 	}
 }
 
@@ -376,6 +376,9 @@ func TestQuotas(t *testing.T) {
 	if exit, _ := r.Wait(); exit.Code != 137 {
 		t.Errorf("exit %+v", exit)
 	}
+	if err := r.Lapsed(); err == nil || err.Error() != "quota wallSeconds: 1 of 1" {
+		t.Errorf("the time was up, and it says %v", err)
+	}
 }
 
 func TestFailedLaunchLeavesNothing(t *testing.T) {
@@ -505,7 +508,7 @@ func TestHold(t *testing.T) {
 		}
 	}
 	a.wantEnd(t) // no renewal comes any more
-	if r.Lapsed() == "" {
+	if r.Lapsed() == nil {
 		t.Error("the lease did not run after the hold")
 	}
 }

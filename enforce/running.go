@@ -44,12 +44,13 @@ type running struct {
 	heard      int64 // of the agent, last
 	inspected  map[inspectedKey]inspected
 	deadline   int64
+	outOfTime  *exeq.QuotaError // the deadline is the end of the wall time, not of the lease
 	suspended  bool
 	mounts     []mountLine       // that count, at the start
 	exit       *exeq.Exit        // of the command, once known
 	host       map[uint64]string // lines of the host's mounts, by id, at the start
 	killed     string            // the reason given to Kill
-	lapsed     string
+	lapsed     error
 }
 
 func newRunning(s *launching, store *programs.Store) *running {
@@ -221,8 +222,12 @@ func (r *running) finish() {
 	if r.exit == nil {
 		r.exit = &exeq.Exit{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)}
 	}
-	if r.agent.Lapsed() {
-		r.lapsed = "no renewal came within the lease"
+	switch {
+	case !r.agent.Lapsed():
+	case r.outOfTime != nil:
+		r.lapsed = r.outOfTime
+	default:
+		r.lapsed = errors.New("no renewal came within the lease")
 	}
 	r.mu.Unlock()
 	r.over()
@@ -258,7 +263,7 @@ func (r *running) Reload() { r.notify.reload() }
 func (r *running) Exited() { <-r.gone }
 
 // Lapsed implements exeq.Running.
-func (r *running) Lapsed() string {
+func (r *running) Lapsed() error {
 	<-r.gone
 	return r.lapsed
 }

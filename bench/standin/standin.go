@@ -71,5 +71,5 @@ func (r *running) Resume() error            { return errors.New("not held") }
 func (r *running) Stops() <-chan bool       { return nil }
 func (r *running) Kill(string) error        { <-r.gone; return nil }
 func (r *running) Exited()                  { <-r.gone }
-func (r *running) Lapsed() string           { return "" }
+func (r *running) Lapsed() error            { return nil }
 func (r *running) Wait() (exeq.Exit, error) { <-r.gone; return exeq.Exit{}, nil }

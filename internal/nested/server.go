@@ -334,11 +334,14 @@ func (e *inside) Stops() <-chan bool { return nil }
 func (e *inside) Exited()            { <-e.gone }
 
 // Lapsed implements exeq.Running.
-func (e *inside) Lapsed() string {
+func (e *inside) Lapsed() error {
 	<-e.gone
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.lost
+	if e.lost == "" {
+		return nil
+	}
+	return errors.New(e.lost)
 }
 
 // Wait implements exeq.Running.
