@@ -6,17 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/exeq/exeq"
 )
-
-// maxGroup bounds the calls of one transaction: larger groups gain little, make
-// everyone in them wait, and leave the other processor without work meanwhile.
-const maxGroup = 128
 
 // call is one caller's wish; all of it becomes durable or none.
 type call struct {
@@ -180,45 +175,6 @@ func (s *Store) submit(c *call) error {
 		default:
 			return fmt.Errorf("%w: the store is closed", exeq.ErrRecord)
 		}
-	}
-}
-
-// committer commits whatever calls have come in while the last transaction was
-// being made durable, and from those who were about to call: it lets whoever
-// has work to do go first, so that a busy machine has few large groups and not
-// many small ones. One caller waits for nobody.
-func (s *Store) committer() {
-	defer close(s.done)
-	for {
-		var group []*call
-		select {
-		case c := <-s.calls:
-			group = append(group, c)
-		case <-s.closed:
-			return
-		}
-		if len(s.calls) < maxGroup {
-			runtime.Gosched()
-		}
-	more:
-		for len(group) < maxGroup {
-			select {
-			case c := <-s.calls:
-				group = append(group, c)
-			default:
-				break more
-			}
-		}
-		s.commit(group)
-		bytes := int64(groupBytes)
-		for _, c := range group {
-			for _, l := range c.leaves {
-				bytes += l.size()
-			}
-			close(c.done)
-		}
-		s.wake.ring()
-		s.writer.wrote(bytes)
 	}
 }
 
@@ -393,12 +349,11 @@ func (g *grouped) add(c *call) error {
 }
 
 func (g *grouped) leaf(e *leaf) error {
-	row := g.first + int64(len(g.hashes))
 	var execution, seq any
 	if e.Leaf.Execution != "" {
 		execution, seq = e.Leaf.Execution, e.Leaf.Seq
 	}
-	g.rows = append(g.rows, row, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes, e.opened)
+	g.rows = append(g.rows, e.Leaf.ID, string(e.Leaf.Kind), execution, seq, e.Bytes, e.opened)
 	g.hashes = append(g.hashes, e.hash)
 	if err := g.flush(manyLeaves); err != nil {
 		return err
@@ -415,16 +370,26 @@ func (g *grouped) leaf(e *leaf) error {
 
 // flush writes the leaves that were added, when there are so many of them.
 func (g *grouped) flush(least int) error {
-	for n := len(g.rows) / leafColumns; n >= least && n > 0; n = len(g.rows) / leafColumns {
-		query, rows := sqlLeaf, g.rows[:leafColumns]
+	rows := g.rows
+	for n := len(rows) / leafColumns; n >= least && n > 0; n = len(rows) / leafColumns {
+		query, now := sqlLeaf, rows[:leafColumns]
 		if n >= manyLeaves {
-			query, rows = sqlLeaves, g.rows[:manyLeaves*leafColumns]
+			query, now = sqlLeaves, rows[:manyLeaves*leafColumns]
 		}
-		if _, err := g.w.exec(query, rows...); err != nil {
+		res, err := g.w.exec(query, now...)
+		if err != nil {
 			return err
 		}
-		g.rows = g.rows[len(rows):]
+		rows = rows[len(now):]
+		last, err := res.LastInsertId()
+		if err != nil {
+			return err
+		}
+		if want := g.first + int64(len(g.hashes)-len(rows)/leafColumns) - 1; last != want {
+			return fmt.Errorf("%w: store.db gives row %d where %d is next", ErrDamaged, last, want)
+		}
 	}
+	g.rows = g.rows[:copy(g.rows, rows)]
 	return nil
 }
 

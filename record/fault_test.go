@@ -306,3 +306,29 @@ func childFull(dir string) error {
 	fmt.Printf("refused after %d permits: %v\n", len(acked), refusal)
 	return nil
 }
+
+// TestRowsWithoutGaps: SQLite numbers the rows of leaves, and one that is not
+// the next is not committed.
+func TestRowsWithoutGaps(t *testing.T) {
+	dir, keys := newState(t)
+	s := openStore(t, dir, keys)
+	ctx := within(t)
+	// Behind the largest of all row numbers SQLite takes any that is free.
+	err := s.between(ctx, func(w *writer) error {
+		_, err := w.exec(`INSERT INTO leaf (row, id, kind, bytes) VALUES (9223372036854775807, 'x', 'denial', x'00')`)
+		if err == nil {
+			_, err = w.exec(sqlBatch, 1, 1, time.Now().UnixMilli(), "x")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ps, err := s.Record(ctx, chain(t, keys, whole...)[0]); !errors.Is(err, ErrDamaged) || ps != nil {
+		t.Errorf("promises %v, error %v; want ErrDamaged", ps, err)
+	}
+	var rows int
+	if err := s.read.QueryRowContext(ctx, `SELECT count(*) FROM leaf`).Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("%d rows, %v; want the one that was there", rows, err)
+	}
+}

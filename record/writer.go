@@ -116,7 +116,7 @@ const (
 	sqlLastRow  = `SELECT coalesce(max(row), 0) FROM leaf`
 	sqlOldest   = `SELECT time FROM batch WHERE first <= ? ORDER BY first DESC LIMIT 1`
 	sqlBatch    = `INSERT INTO batch VALUES (?, ?, ?, ?)`
-	sqlLeaf     = `INSERT INTO leaf VALUES ` + leafValues
+	sqlLeaf     = `INSERT OR ROLLBACK INTO leaf (id, kind, execution, seq, bytes, opened) VALUES ` + leafValues
 	sqlBurn     = `INSERT OR IGNORE INTO burn VALUES (?, ?, ?)`
 	sqlOwn      = `INSERT OR REPLACE INTO owner VALUES (?, ?, ?, ?, ?)`
 	sqlDisown   = `DELETE FROM owner WHERE execution = ?`
@@ -126,10 +126,13 @@ const (
 )
 
 // Leaves are written many at a time where there are many: half of the cost of
-// one is the statement.
+// one is the statement. SQLite numbers their rows, and a row that breaks a
+// constraint ends the transaction, as tx does then anyway: a statement that
+// could fail half-way and be undone alone (a row number of ours could be no
+// integer) would keep a copy of every page that it changes.
 const (
-	leafColumns = 7
-	leafValues  = `(?, ?, ?, ?, ?, ?, ?)`
+	leafColumns = 6
+	leafValues  = `(?, ?, ?, ?, ?, ?)`
 	manyLeaves  = 16
 )
 
