@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/exeq/exeq/internal/canon"
@@ -275,9 +276,12 @@ func (e *Entry) commit(l *Leaf, private map[string]any) error {
 	salts := make([]byte, 16*len(private))
 	rand.Read(salts)
 	opens := hex.EncodeToString(salts)
-	// All values stand in one piece of memory, each behind what is hashed with it.
-	b := make([]byte, 0, 4<<10)
-	var ends []int
+	// Each value is written behind what is hashed with it; the values that stay
+	// are then moved into one piece of memory of their size.
+	scratch := writing.Get().(*[]byte)
+	defer writing.Put(scratch)
+	b, size := (*scratch)[:0], 0
+	ends := make([]int, 0, 16)
 	for field, v := range private {
 		i := len(e.Disclosures)
 		from := len(b)
@@ -290,12 +294,25 @@ func (e *Entry) commit(l *Leaf, private map[string]any) error {
 		l.Commitments[field] = sha256.Sum256(b[from:])
 		e.Disclosures = append(e.Disclosures, Disclosure{Leaf: l.ID, Field: field, Salt: opens[32*i : 32*i+32]})
 		ends = append(ends, value, len(b))
+		size += len(b) - value
 	}
+	values := make([]byte, 0, size)
 	for i := range e.Disclosures {
-		e.Disclosures[i].Value = b[ends[2*i]:ends[2*i+1]:ends[2*i+1]]
+		from := len(values)
+		values = append(values, b[ends[2*i]:ends[2*i+1]]...)
+		e.Disclosures[i].Value = values[from:len(values):len(values)]
+	}
+	if cap(b) <= maxWriting {
+		*scratch = b
 	}
 	return nil
 }
+
+// writing holds buffers in which values are written that are of use only until
+// they are hashed.
+var writing = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+const maxWriting = 64 << 10
 
 // ActivityEntry is one activity inside an activity leaf; it is disclosed under
 // the field name "activity.N", N its index in the leaf.

@@ -106,7 +106,32 @@ func (t Time) String() string { return t.UTC().Format(timeLayout) }
 func (t Time) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // AppendText implements encoding.TextAppender (time.Time's own would win otherwise).
-func (t Time) AppendText(b []byte) ([]byte, error) { return t.UTC().AppendFormat(b, timeLayout), nil }
+func (t Time) AppendText(b []byte) ([]byte, error) {
+	u := t.UTC()
+	year, month, day := u.Date()
+	if year < 0 || year > 9999 {
+		return u.AppendFormat(b, timeLayout), nil
+	}
+	hour, minute, second := u.Clock()
+	b = appendDigits(b, year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	b = appendDigits(append(b, '.'), u.Nanosecond()/1e6, 3)
+	return append(b, 'Z'), nil
+}
+
+// appendDigits writes n in so many digits.
+func appendDigits(b []byte, n, digits int) []byte {
+	b = append(b, "0000"[:digits]...)
+	for i := 1; i <= digits; i++ {
+		b[len(b)-i] = '0' + byte(n%10)
+		n /= 10
+	}
+	return b
+}
 
 // MarshalJSON implements json.Marshaler (time.Time's own would win otherwise).
 func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + `"`), nil }

@@ -92,6 +92,15 @@ type Permit struct {
 	Body     PermitBody
 }
 
+// Private is what the leaf of a permit commits to: the permit and everything
+// that it was decided and issued from.
+func (p *Permit) Private(r *Request, in *Inputs, d *Decision, rights *Rights) map[string]any {
+	return map[string]any{
+		"permit": canon.Text(p.Envelope), "request": r, "inputs": in,
+		"decision": d, "policySet": &d.PolicySet, "rights": rights,
+	}
+}
+
 // ParsePermit reads an envelope strictly without checking its signature.
 func ParsePermit(envelope []byte) (*Permit, error) {
 	var e Envelope

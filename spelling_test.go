@@ -31,3 +31,17 @@ func TestTextHasOneSpelling(t *testing.T) {
 		}
 	}
 }
+
+// AppendText writes its digits itself; String has the layout.
+func TestTimeAgreesWithItsLayout(t *testing.T) {
+	for _, at := range []time.Time{
+		{}, time.Unix(0, 0), time.UnixMilli(-1), time.UnixMilli(951_782_399_999), time.UnixMilli(253_402_300_799_999),
+		time.Date(2024, 2, 29, 0, 0, 0, 9_999_999, time.FixedZone("x", -5*3600)),
+		time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(-1, 12, 31, 23, 59, 59, 0, time.UTC),
+	} {
+		got, err := Time{at}.AppendText(nil)
+		if want := (Time{at}).String(); err != nil || string(got) != want {
+			t.Errorf("%v: %s, %v; want %s", at, got, err, want)
+		}
+	}
+}

@@ -44,6 +44,9 @@ func Append(b []byte, v any) ([]byte, error) {
 	return appendDynamic(b, reflect.ValueOf(v))
 }
 
+// Text is a string to write whose holder has it as bytes.
+type Text []byte
+
 // Sum256 is SHA-256 over tag and what Marshal gives, with the latter's length.
 func Sum256(tag string, v any) (sum [sha256.Size]byte, n int, err error) {
 	s := scratch.Get().(*[]byte)
@@ -69,6 +72,7 @@ const maxScratch = 64 << 10
 type form struct {
 	kind   reflect.Kind // Invalid: as one of the forms below
 	raw    bool         // json.RawMessage
+	bytes  bool         // Text
 	number bool         // json.Number
 	text   bool         // encoding.TextMarshaler
 	append bool         // encoding.TextAppender, too
@@ -81,6 +85,7 @@ var (
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 	textAppender  = reflect.TypeFor[encoding.TextAppender]()
 	rawMessage    = reflect.TypeFor[json.RawMessage]()
+	textBytes     = reflect.TypeFor[Text]()
 	number        = reflect.TypeFor[json.Number]()
 
 	forms sync.Map // reflect.Type → *form, complete
@@ -107,6 +112,9 @@ func makeForm(t reflect.Type, made map[reflect.Type]*form) *form {
 	switch {
 	case t == rawMessage:
 		f.raw = true
+		return f
+	case t == textBytes:
+		f.bytes = true
 		return f
 	case t == number:
 		f.number = true
@@ -142,6 +150,8 @@ func appendValue(b []byte, v reflect.Value, f *form) ([]byte, error) {
 		switch {
 		case f.raw:
 			return appendRaw(b, v.Bytes())
+		case f.bytes:
+			return AppendString(b, v.Bytes())
 		case f.number:
 			return appendNumber(b, v.String())
 		}
@@ -223,10 +233,12 @@ func appendMap(b []byte, v reflect.Value, f *form) ([]byte, error) {
 	start := len(b)
 	key, value := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem() // addressable, see appendText
 	members := make([]member, 0, 16)
+	plain := true
 	for it := v.MapRange(); it.Next(); {
 		key.SetIterKey(it)
 		value.SetIterValue(it)
 		m := member{name: key.String(), from: len(b)}
+		plain = plain && ascii(m.name)
 		var err error
 		if b, err = AppendString(b, m.name); err != nil {
 			return nil, err
@@ -237,7 +249,11 @@ func appendMap(b []byte, v reflect.Value, f *form) ([]byte, error) {
 		m.to = len(b)
 		members = append(members, m)
 	}
-	slices.SortFunc(members, func(x, y member) int { return compareKeys(x.name, y.name) })
+	compare := compareKeys
+	if plain {
+		compare = strings.Compare
+	}
+	slices.SortFunc(members, func(x, y member) int { return compare(x.name, y.name) })
 	end := len(b)
 	for i, m := range members {
 		if i > 0 {
@@ -260,7 +276,7 @@ func appendStruct(b []byte, v reflect.Value, of *form) ([]byte, error) {
 	for i := range of.fields {
 		f := &of.fields[i]
 		fv := v.Field(f.index)
-		if f.omitEmpty && isEmpty(fv) || f.omitZero && fv.IsZero() {
+		if f.omitEmpty && empty(fv, of.forms[i]) || f.omitZero && fv.IsZero() {
 			continue
 		}
 		if !first {
@@ -274,6 +290,18 @@ func appendStruct(b []byte, v reflect.Value, of *form) ([]byte, error) {
 		}
 	}
 	return append(b, '}'), nil
+}
+
+// empty is isEmpty of a value whose form is known, for the common kinds without
+// asking it again.
+func empty(v reflect.Value, f *form) bool {
+	switch f.kind {
+	case reflect.String, reflect.Slice, reflect.Map:
+		return v.Len() == 0
+	case reflect.Int, reflect.Int64:
+		return v.Int() == 0
+	}
+	return isEmpty(v)
 }
 
 func isEmpty(v reflect.Value) bool {
@@ -359,7 +387,7 @@ func appendNumber(b []byte, s string) ([]byte, error) {
 }
 
 // AppendString appends s as a canonical JSON string (RFC 8785, 3.2.2.2).
-func AppendString(b []byte, s string) ([]byte, error) {
+func AppendString[T string | []byte](b []byte, s T) ([]byte, error) {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
 	start, checked := 0, false
@@ -367,7 +395,7 @@ func AppendString(b []byte, s string) ([]byte, error) {
 		c := s[i]
 		i++
 		if c >= utf8.RuneSelf {
-			if !checked && !utf8.ValidString(s[i-1:]) {
+			if !checked && !utf8.ValidString(string(s[i-1:])) {
 				return nil, errors.New("canon: string is not valid UTF-8")
 			}
 			checked = true

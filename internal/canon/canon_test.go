@@ -219,3 +219,21 @@ func TestAppendAndSum(t *testing.T) {
 		t.Error("Sum256 takes a float")
 	}
 }
+
+// TestTextIsAString: what is held as bytes is written as the string of the same
+// bytes would be.
+func TestTextIsAString(t *testing.T) {
+	for _, s := range []string{"", "plain", `{"payload":"x"}` + "\n\x01", "\u20ac\U0001F600"} {
+		want, err := Marshal(map[string]any{"a": s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Marshal(map[string]any{"a": Text(s)})
+		if err != nil || string(got) != string(want) {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+	}
+	if b, err := Marshal(Text("a\xff")); err == nil {
+		t.Errorf("text that is not UTF-8 was written: %q", b)
+	}
+}
