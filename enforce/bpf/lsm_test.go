@@ -95,6 +95,8 @@ func attack(arg string) {
 		select {}
 	case "equal":
 		openAll(dir)
+	case "cost":
+		cost(dir)
 	}
 	for _, a := range attacks[set] {
 		err := a.try(dir)
