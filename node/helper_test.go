@@ -223,30 +223,44 @@ type waiting struct {
 
 func newWaiting(t *testing.T) *waiting {
 	t.Helper()
-	x := &waiting{cmd: exec.Command("unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 1000 & echo; wait")}
+	return waitingBehind(t, "unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 1000 & echo; wait")
+}
+
+// waitingBehind has the given agent, whose child's child says when it is there.
+func waitingBehind(t *testing.T, agent ...string) *waiting {
+	t.Helper()
+	x := &waiting{cmd: exec.Command(agent[0], agent[1:]...)}
 	out, err := x.cmd.StdoutPipe()
 	must(t, err)
 	must(t, x.cmd.Start())
 	t.Cleanup(func() {
+		for _, f := range []*os.File{x.command, x.init} {
+			if f != nil {
+				unix.PidfdSendSignal(int(f.Fd()), unix.SIGKILL, nil, 0)
+			}
+		}
 		x.cmd.Process.Kill()
 		x.cmd.Wait()
 	})
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	child := func(of int) int {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", of))
-		must(t, err)
-		var pid int
-		if _, err := fmt.Sscan(string(b), &pid); err != nil {
-			t.Fatalf("process %d has no child", of)
-		}
-		return pid
-	}
-	x.pids[0] = child(x.cmd.Process.Pid)
-	x.pids[1] = child(x.pids[0])
+	x.pids[0] = child(t, x.cmd.Process.Pid)
+	x.pids[1] = child(t, x.pids[0])
 	x.init, x.command = pidfd(t, x.pids[0]), pidfd(t, x.pids[1])
 	return x
+}
+
+// child gives the one child of a process.
+func child(t *testing.T, of int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", of))
+	must(t, err)
+	var pid int
+	if _, err := fmt.Sscan(string(b), &pid); err != nil {
+		t.Fatalf("process %d has no child", of)
+	}
+	return pid
 }
 
 func pidfd(t *testing.T, pid int) *os.File {

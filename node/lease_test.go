@@ -121,6 +121,13 @@ func TestHold(t *testing.T) {
 	time.Sleep(exeq.DefaultLease + 10*time.Millisecond)
 	_, err = w.ask(wire.Request{Renew: kept})
 	refused(t, err, exeq.ErrLapsed)
+	fresh := d.renewal(t, 2, w.challenge(d))
+	time.Sleep(200 * time.Millisecond)
+	_, err = w.ask(wire.Request{Renew: fresh})
+	must(t, err)
+	if left = e.left; left > exeq.DefaultLease-200*time.Millisecond {
+		t.Errorf("a renewal that took 200 ms leaves %s", left)
+	}
 	_, err = w.ask(wire.Request{Resume: named})
 	must(t, err)
 	if got := e.deadline - boottime(); got > left {
@@ -165,6 +172,24 @@ func TestEnclose(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no namespace", func(t *testing.T) {
+		d := w.draft()
+		_, err := w.ask(wire.Request{Admit: d.issue(t)})
+		must(t, err)
+		x := waitingBehind(t, "sh", "-c", "sh -c 'sleep 1000 & echo; wait'; exit 0")
+		_, err = w.ask(wire.Request{Enclose: &wire.Enclose{Permit: d.permit.Body.ID}}, int(x.init.Fd()), int(x.command.Fd()))
+		refused(t, err, wire.ErrProcess)
+	})
+	t.Run("of another", func(t *testing.T) {
+		d := w.draft()
+		_, err := w.ask(wire.Request{Admit: d.issue(t)})
+		must(t, err)
+		// A whole execution, and one generation too far from who asks.
+		x := waitingBehind(t, "sh", "-c", "unshare --pid --fork --kill-child sh -c 'sleep 1000 & echo; wait'; exit 0")
+		inner := [2]*os.File{pidfd(t, child(t, x.pids[0])), pidfd(t, child(t, x.pids[1]))}
+		_, err = w.ask(wire.Request{Enclose: &wire.Enclose{Permit: d.permit.Body.ID}}, int(inner[0].Fd()), int(inner[1].Fd()))
+		refused(t, err, wire.ErrProcess)
+	})
 	x := newWaiting(t)
 	enclose := wire.Request{Enclose: &wire.Enclose{Permit: d.permit.Body.ID, Proxy: "192.0.2.1:80"}}
 	_, err = w.ask(enclose, int(x.init.Fd()), int(x.command.Fd()))

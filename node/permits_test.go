@@ -4,6 +4,7 @@ package node
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,7 +129,11 @@ func TestReplay(t *testing.T) {
 	_, err = w.ask(wire.Request{Admit: a})
 	refused(t, err, permit.ErrUsed)
 	refused(t, err, exeq.ErrReplayed)
-	// The same permit with another nonce is the same permit.
+	// The same permit with another nonce is the same permit, also when the node
+	// has forgotten the execution.
+	x, err := w.node.find(d.permit.Body.ID)
+	must(t, err)
+	w.node.forget(x)
 	d.permit = d.bend(t, func(s string) string {
 		return strings.Replace(s, `"nonce":"`+d.permit.Body.Nonce, `"nonce":"`+strings.Repeat("0", 32), 1)
 	})
@@ -181,6 +186,9 @@ func TestBurnListIsBounded(t *testing.T) {
 	now = now.Add(2 * time.Minute)
 	if err := b.Burn(t.Context(), "p", "n", exeq.At(now.Add(time.Minute))); err != nil {
 		t.Error(err)
+	}
+	if err := b.Burn(t.Context(), "another", "n", exeq.At(now.Add(time.Minute))); !errors.Is(err, exeq.ErrReplayed) {
+		t.Errorf("a nonce is taken with another permit: %v", err)
 	}
 	if len(b.nonces) != 2 {
 		t.Errorf("%d nonces are kept", len(b.nonces))
