@@ -146,6 +146,9 @@ func logLeaves(ctx context.Context, c *call) int {
 				fmt.Fprintln(c.stdout, describe(&l))
 			}
 		}
+		if c.stdout.err != nil {
+			return 0 // see delivered
+		}
 		if len(leaves) > 0 {
 			continue
 		}

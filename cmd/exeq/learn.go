@@ -7,8 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/standalone"
@@ -98,13 +96,8 @@ func writeLearned(ctx context.Context, c *call, o *runOptions, id, out string) e
 	if _, err := policy.Load(src); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := src.WriteDir(out); err != nil { // over nothing that the command left there
 		return err
-	}
-	for _, name := range slices.Sorted(keys(src.Files)) {
-		if err := os.WriteFile(filepath.Join(out, name), []byte(src.Files[name]), 0o644); err != nil {
-			return err
-		}
 	}
 	for _, g := range policy.Guarded(observed, d.Request) {
 		fmt.Fprintf(c.stderr, "exeq: the run %s; the starter policy (%s) would not let it, and the learned one does: take it out unless it is meant\n", g.What, g.Policy)

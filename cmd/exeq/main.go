@@ -34,8 +34,9 @@ const unbounded = -1
 // call is one invocation of a subcommand.
 type call struct {
 	command
-	argv           []string
-	stdout, stderr io.Writer
+	argv   []string
+	stdout *output
+	stderr io.Writer
 }
 
 func commands() []command {
@@ -78,8 +79,9 @@ func dispatch(ctx context.Context, argv []string, stdout, stderr io.Writer) int 
 		if len(argv) > 1 {
 			return dispatch(ctx, []string{argv[1], "-h"}, stdout, stderr)
 		}
-		usage(stdout)
-		return 0
+		c := &call{command{name: "help"}, argv, &output{to: stdout}, stderr}
+		usage(c.stdout)
+		return c.delivered(0)
 	}
 	all := commands()
 	i := slices.IndexFunc(all, func(c command) bool { return c.name == argv[0] })
@@ -87,7 +89,8 @@ func dispatch(ctx context.Context, argv []string, stdout, stderr io.Writer) int 
 		fmt.Fprintf(stderr, "exeq: there is no command %q; see exeq help\n", argv[0])
 		return exitUsage
 	}
-	return all[i].run(ctx, &call{all[i], argv[1:], stdout, stderr})
+	c := &call{all[i], argv[1:], &output{to: stdout}, stderr}
+	return c.delivered(c.run(ctx, c))
 }
 
 func usage(w io.Writer) {

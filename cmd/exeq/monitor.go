@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/proof"
 	"github.com/exeq/exeq/proof/monitor"
 )
@@ -37,6 +38,13 @@ func monitorLog(ctx context.Context, c *call) int {
 	if err != nil {
 		return cannotTell(err)
 	}
+	var file *osfile.Output
+	if seen != "" {
+		if file, err = osfile.NewOutput(seen); err != nil {
+			return cannotTell(fmt.Errorf("the checkpoint %w", err))
+		}
+		defer file.Close()
+	}
 	report, err := monitor.Walk(config)
 	if err != nil {
 		return cannotTell(err)
@@ -44,8 +52,8 @@ func monitorLog(ctx context.Context, c *call) int {
 	if err := c.printReport(report, asJSON); err != nil {
 		return cannotTell(err)
 	}
-	if report.Verdict == proof.Valid && seen != "" {
-		if err := os.WriteFile(seen, report.Checkpoint(), 0o644); err != nil {
+	if report.Verdict == proof.Valid && file != nil && c.stdout.err == nil {
+		if err := file.Put(report.Checkpoint()); err != nil {
 			return cannotTell(err)
 		}
 	}
@@ -59,6 +67,9 @@ func (c *call) monitorConfig(ctx context.Context, at, trustFile, state, seen str
 		return config, err
 	}
 	if seen != "" {
+		if info, err := os.Stat(seen); err == nil && !info.Mode().IsRegular() {
+			return config, fmt.Errorf("--seen %s: it is no regular file, and remembers nothing", seen)
+		}
 		b, err := os.ReadFile(seen)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return config, err

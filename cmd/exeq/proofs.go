@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/proof"
 )
@@ -95,9 +96,9 @@ func proofOf(ctx context.Context, c *call) int {
 	}
 	fields := strings.Split(disclose, ",")
 	if to != "" {
-		file, err := standalone.NewProofFile(to)
+		file, err := osfile.NewOutput(to)
 		if err != nil {
-			return c.fail(err)
+			return c.fail(fmt.Errorf("the proof %w", err))
 		}
 		defer file.Close()
 		if err := in.WriteProof(ctx, fs.Arg(0), file, fields...); err != nil {
@@ -141,14 +142,19 @@ func trust(ctx context.Context, c *call) int {
 	if forNode {
 		encode = in.NodeTrust
 	}
-	b, err := encode()
-	if err != nil {
-		return c.fail(err)
-	}
+	var file *osfile.Output
 	if to != "" {
-		err = os.WriteFile(to, b, 0o644)
-	} else {
-		_, err = c.stdout.Write(b)
+		var err error
+		if file, err = osfile.NewOutput(to); err != nil {
+			return c.fail(fmt.Errorf("the trust file %w", err))
+		}
+		defer file.Close()
+	}
+	b, err := encode()
+	if err == nil && file != nil {
+		err = file.Put(b)
+	} else if err == nil {
+		c.stdout.Write(b)
 	}
 	if err != nil {
 		return c.fail(err)

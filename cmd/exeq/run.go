@@ -24,6 +24,7 @@ import (
 	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/internal/nested"
+	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 )
@@ -94,10 +95,10 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	if os.Getenv("EXEQ_SERVER") != "" {
 		return nil, errors.New("EXEQ_SERVER is set, and this build has no server: unset it to decide locally")
 	}
-	var proofTo *standalone.ProofFile
+	var proofTo *osfile.Output
 	if o.proof != "" {
-		if proofTo, err = standalone.NewProofFile(o.proof); err != nil {
-			return nil, err
+		if proofTo, err = osfile.NewOutput(o.proof); err != nil {
+			return nil, fmt.Errorf("the proof %w", err)
 		}
 		defer proofTo.Close()
 	}

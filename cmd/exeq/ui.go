@@ -27,7 +27,7 @@ func stateDir(flag string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("no place for state: set --state or $EXEQ_STATE (%w)", err)
 	}
-	return filepath.Join(home, ".local", "state", "exeq"), nil
+	return filepath.Abs(filepath.Join(home, ".local", "state", "exeq"))
 }
 
 // exitOf maps a run's error to its exit status.
@@ -58,12 +58,42 @@ func (u *unproved) Error() string {
 }
 func (u *unproved) Unwrap() error { return u.err }
 
+// output is standard output. It keeps its first error, so that no command need
+// ask; see delivered.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.to.Write(b)
+	o.err = err
+	return n, err
+}
+
+// delivered is the exit status of a command that came to status: nobody may take
+// for its result what did not arrive. (A reader that goes away ends us by
+// SIGPIPE, as it ends others.)
+func (c *call) delivered(status int) int {
+	if c.stdout.err == nil || status != 0 {
+		return status
+	}
+	status = c.fail(fmt.Errorf("the output is not complete: %w", c.stdout.err))
+	if c.name == "verify" || c.name == "monitor" {
+		return exitUsage // cannot tell
+	}
+	return status
+}
+
 // printJSON writes v as one indented document.
 func printJSON(w io.Writer, v any) {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	e.Encode(v) // a closed pipe is the reader's choice
+	e.Encode(v)
 }
 
 // report is what verify and monitor come to.
@@ -79,7 +109,7 @@ func (c *call) printReport(r report, asJSON bool) error {
 	}
 	b, err := r.JSON()
 	if err == nil {
-		c.stdout.Write(b) // a closed pipe is the reader's choice
+		c.stdout.Write(b)
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/keyring"
+	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/policy"
 	"github.com/exeq/exeq/proof"
 	"github.com/exeq/exeq/record"
@@ -82,11 +83,11 @@ func (in *Installation) keyLeaves(ctx context.Context) ([]record.Stored, error) 
 const WitnessFile = record.WitnessPolicy
 
 // WriteProof waits until the execution is in the log and writes its proof,
-// whole or not at all.
-func (in *Installation) WriteProof(ctx context.Context, id string, to *ProofFile, disclose ...string) error {
+// whole or not at all where it goes to a regular file.
+func (in *Installation) WriteProof(ctx context.Context, id string, to *osfile.Output, disclose ...string) error {
 	b, err := in.Proof(ctx, id, disclose...)
 	if err == nil {
-		err = to.write(b)
+		err = to.Put(b)
 	}
 	if err != nil {
 		return fmt.Errorf("proof of %s: %w", id, err)

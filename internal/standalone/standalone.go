@@ -81,6 +81,9 @@ func Open(ctx context.Context, o Options) (*Installation, error) {
 const wayOut = "exeq: put back what is damaged from a copy, and the next start checks all of it again; or begin a new installation with --state DIR and keep this one as evidence"
 
 func (in *Installation) open(ctx context.Context) error {
+	if !filepath.IsAbs(in.Dir) { // whoever drains works elsewhere
+		return errors.New("not an absolute path")
+	}
 	if err := privateDir(in.Dir); err != nil {
 		return err
 	}
