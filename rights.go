@@ -3,6 +3,7 @@ package exeq
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/exeq/exeq/internal/canon"
@@ -132,8 +133,7 @@ func (r *Rights) Validate() error {
 // Lookup gives the access of one canonical path.
 func (r *Rights) Lookup(p string) Access {
 	for at := p; ; {
-		i, ok := slices.BinarySearchFunc(r.Cells, at, func(c Cell, s string) int { return strings.Compare(c.Path, s) })
-		if ok {
+		if i, ok := r.search(at); ok {
 			if at == p {
 				return r.Cells[i].At
 			}
@@ -148,6 +148,12 @@ func (r *Rights) Lookup(p string) Access {
 			at = at[:cut]
 		}
 	}
+}
+
+// search finds the cell of a path, or where it would stand.
+func (r *Rights) search(path string) (int, bool) {
+	i := sort.Search(len(r.Cells), func(i int) bool { return r.Cells[i].Path >= path })
+	return i, i < len(r.Cells) && r.Cells[i].Path == path
 }
 
 // Reaches reports whether host and port lie within the connect bound.
@@ -166,15 +172,36 @@ func (r *Rights) Reaches(host string, port int) bool {
 	return false
 }
 
-// Fix returns the rights without the right to write path or anything below it.
-func (r *Rights) Fix(path string) *Rights {
-	return r.Without(path, Access{Write: true}, Access{Write: true})
+// Loss is what a path loses: At is what is lost of the path itself, Under of
+// everything below it. Reads and writes can be.
+type Loss struct {
+	Path      string
+	At, Under Access
 }
 
-// Without returns the rights less the reads and writes that at has of path
-// itself and under of everything below it. Where nothing of that was there it
-// is the same rights.
-func (r *Rights) Without(path string, at, under Access) *Rights {
+// Fix returns the rights without the right to write path or anything below it.
+func (r *Rights) Fix(path string) *Rights {
+	return r.Without(Loss{path, Access{Write: true}, Access{Write: true}})
+}
+
+// Without returns the rights less the losses. Where nothing of that was there
+// it is the same rights.
+func (r *Rights) Without(losses ...Loss) *Rights {
+	out := *r
+	out.Cells = append(make([]Cell, 0, len(r.Cells)+len(losses)), r.Cells...)
+	changed := false
+	for _, l := range losses {
+		changed = out.lose(l) || changed
+	}
+	if !changed {
+		return r
+	}
+	return &out
+}
+
+// lose takes one loss away in place, and reports whether anything of it was there.
+func (r *Rights) lose(l Loss) bool {
+	has := func(a, lose Access) bool { return a.Read && lose.Read || a.Write && lose.Write }
 	less := func(a, lose Access) Access {
 		a.Read, a.Write = a.Read && !lose.Read, a.Write && !lose.Write
 		if !a.Read {
@@ -182,31 +209,33 @@ func (r *Rights) Without(path string, at, under Access) *Rights {
 		}
 		return a
 	}
-	has := func(a, lose Access) bool { return a.Read && lose.Read || a.Write && lose.Write }
-	below := strings.TrimSuffix(path, "/") + "/"
-	out := *r
-	out.Cells = slices.Clone(r.Cells)
-	i, found := slices.BinarySearchFunc(out.Cells, path, func(c Cell, s string) int { return strings.Compare(c.Path, s) })
-	changed := false
-	if !found {
-		c := Cell{path, r.Lookup(path), r.Lookup(below + "\x00")}
-		changed = has(c.At, at) || has(c.Under, under)
-		out.Cells = slices.Insert(out.Cells, i, c)
+	below := strings.TrimSuffix(l.Path, "/") + "/"
+	i, found := r.search(l.Path)
+	at := Cell{Path: l.Path}
+	if found {
+		at = r.Cells[i]
+	} else {
+		at.At, at.Under = r.Lookup(l.Path), r.Lookup(below+"\x00")
 	}
-	for j, c := range out.Cells {
-		switch {
-		case c.Path == path:
-			changed = changed || has(c.At, at) || has(c.Under, under)
-			out.Cells[j].At, out.Cells[j].Under = less(c.At, at), less(c.Under, under)
-		case strings.HasPrefix(c.Path, below):
-			changed = changed || has(c.At, under) || has(c.Under, under)
-			out.Cells[j].At, out.Cells[j].Under = less(c.At, under), less(c.Under, under)
+	from, _ := r.search(below)
+	to := from
+	changed := has(at.At, l.At) || has(at.Under, l.Under)
+	for ; to < len(r.Cells) && strings.HasPrefix(r.Cells[to].Path, below); to++ {
+		c := &r.Cells[to]
+		if c.Path == l.Path {
+			continue // "/", below which is everything
 		}
+		changed = changed || has(c.At, l.Under) || has(c.Under, l.Under)
+		c.At, c.Under = less(c.At, l.Under), less(c.Under, l.Under)
 	}
 	if !changed {
-		return r
+		return false
 	}
-	return &out
+	if !found {
+		r.Cells = slices.Insert(r.Cells, i, at)
+	}
+	r.Cells[i].At, r.Cells[i].Under = less(at.At, l.At), less(at.Under, l.Under)
+	return true
 }
 
 // Scrub keeps the environment variables that the rights let through.

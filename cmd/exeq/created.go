@@ -16,7 +16,7 @@ import (
 	"syscall"
 
 	"github.com/exeq/exeq"
-	"github.com/exeq/exeq/internal/standalone"
+	"github.com/exeq/exeq/internal/guard"
 )
 
 // lookingBack is an enforcer that notes which protected paths did not exist
@@ -27,6 +27,7 @@ type lookingBack struct {
 	absent []string
 	// workspace is where else is looked; empty: nowhere.
 	workspace string
+	before    *guard.Sight      // of the workspace; nil: look anew
 	beside    map[string]string // what lay beside, and what identified it
 	unseen    []string          // why that may not be all
 	rights    *exeq.Rights
@@ -54,7 +55,10 @@ func (e *lookingBack) Launch(ctx context.Context, l *exeq.Launch) (exeq.Running,
 func (e *lookingBack) look(l *exeq.Launch) {
 	e.rights = l.Rights
 	e.absent = nil
-	e.beside = e.watched()
+	if e.before == nil {
+		e.before = guard.Look(guard.Place{Workspace: e.workspace})
+	}
+	e.beside = e.watched(e.before)
 	for _, c := range l.Rights.Cells {
 		raw, err := exeq.DecodeBytes(c.Path)
 		if err != nil || c.At.Write || !l.Rights.Lookup(path.Join(path.Dir(c.Path), "\x00")).Write {
@@ -85,7 +89,7 @@ func (e *lookingBack) tell(w io.Writer) {
 	if e.rights == nil {
 		return // nothing was launched
 	}
-	now := e.watched()
+	now := e.watched(guard.Look(guard.Place{Workspace: e.workspace}))
 	for _, p := range slices.Sorted(maps.Keys(now)) {
 		switch was, there := e.beside[p]; {
 		case !there:
@@ -103,7 +107,7 @@ func (e *lookingBack) tell(w io.Writer) {
 // not name and the run may write to: the embedded ones, in which git starts
 // git, those in directories of the workspace, the workspace itself as a bare
 // one, and a rebase that waits to be continued.
-func (e *lookingBack) watched() map[string]string {
+func (e *lookingBack) watched(seen *guard.Sight) map[string]string {
 	out := map[string]string{}
 	e.unseen = nil
 	if e.workspace == "" || e.rights == nil {
@@ -152,7 +156,7 @@ func (e *lookingBack) watched() map[string]string {
 			note(path.Join(hooks, f.Name()))
 		}
 	}
-	embedded, err := standalone.Embedded(e.workspace)
+	embedded, err := seen.Embedded()
 	if err != nil {
 		e.unseen = append(e.unseen, err.Error())
 	}

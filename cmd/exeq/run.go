@@ -107,6 +107,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		return nil, err
 	}
 	defer cleanup()
+	seen := at.Look()
 	// What a run needs before its command starts is soon garbage, and collecting
 	// it then costs as much as making it. Later memory counts again.
 	percent := debug.SetGCPercent(400)
@@ -143,12 +144,12 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	}
 	children := newChildren(ctx, inst)
 	o.giveEgress(ctx, c, launch, inst.Log, children)
-	back := &lookingBack{Enforcer: enforcer, live: children.open, workspace: at.Workspace}
+	back := &lookingBack{Enforcer: enforcer, live: children.open, workspace: at.Workspace, before: seen}
 	governor, err := o.governor(ctx, inst, back, node)
 	if err != nil {
 		return nil, err
 	}
-	governor.Within = inst.Protect(at)
+	governor.Within = inst.Protect(seen)
 	if unseen != nil { // a policy that cannot be read is a denial, on record like others
 		governor.Within = func(*exeq.Rights) (*exeq.Rights, error) { return nil, unseen }
 	}

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/guard"
 )
 
 // Who says on whose behalf something runs.
@@ -20,6 +22,11 @@ type Who struct {
 // Place is where an execution works, resolved when it starts.
 type Place struct {
 	Workspace, Home, Tmp string // raw, absolute, symbolic links resolved
+}
+
+// Look begins to look at what the guard of the place's own tools needs to know.
+func (p Place) Look() *guard.Sight {
+	return guard.Look(guard.Place{Workspace: p.Workspace, Home: p.Home, OwnHome: ownHomeDir()})
 }
 
 // NewPlace makes a temporary directory for one execution and resolves it, the
@@ -57,7 +64,7 @@ func findPlace(tmp string) (Place, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil || home == "" {
-		if u, uerr := user.LookupId(strconv.Itoa(os.Getuid())); uerr == nil {
+		if u, uerr := whoWeAre(); uerr == nil {
 			home = u.HomeDir
 		}
 	}
@@ -90,7 +97,7 @@ func Request(who Who, at Place, program string, digest exeq.Digest, argv []strin
 		agent = "local"
 	}
 	name := strconv.Itoa(os.Getuid())
-	if u, err := user.LookupId(name); err == nil {
+	if u, err := whoWeAre(); err == nil {
 		name = u.Username
 	}
 	encoded := make([]string, len(argv))
@@ -113,4 +120,41 @@ func Request(who Who, at Place, program string, digest exeq.Digest, argv []strin
 		r.Context.Claimed = map[string]string{"intent": who.Intent}
 	}
 	return r
+}
+
+// whoWeAre is the user database's entry, whatever the environment says.
+var whoWeAre = sync.OnceValues(func() (*user.User, error) { return user.LookupId(strconv.Itoa(os.Getuid())) })
+
+// ownHomeDir is the home directory that the user database names.
+var ownHomeDir = sync.OnceValue(func() string {
+	u, err := whoWeAre()
+	if err != nil || !filepath.IsAbs(u.HomeDir) {
+		return ""
+	}
+	real, err := filepath.EvalSymlinks(u.HomeDir)
+	if err != nil {
+		return ""
+	}
+	return real
+})
+
+// otherStates are the directories where Exeq keeps state unless told otherwise,
+// as far as they exist: another installation's keys are nobody's business
+// either.
+func otherStates() (out []string) {
+	var places []string
+	if x := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(x) {
+		places = append(places, filepath.Join(x, "exeq"))
+	}
+	for _, home := range []string{os.Getenv("HOME"), ownHomeDir()} {
+		if filepath.IsAbs(home) {
+			places = append(places, filepath.Join(home, ".local", "state", "exeq"))
+		}
+	}
+	for _, p := range places {
+		if real, err := filepath.EvalSymlinks(p); err == nil && real != "/" {
+			out = append(out, real)
+		}
+	}
+	return out
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/attest"
 	"github.com/exeq/exeq/internal/canon"
+	"github.com/exeq/exeq/internal/guard"
 	"github.com/exeq/exeq/internal/keyring"
 	"github.com/exeq/exeq/permit"
 	"github.com/exeq/exeq/policy"
@@ -194,6 +195,18 @@ func Scratch(dir string) string {
 	return filepath.Join(dir, "programs")
 }
 
+// Protect narrows compiled rights by what is seen of the place where the
+// execution works, and as every execution's are.
+func (in *Installation) Protect(seen *guard.Sight) func(*exeq.Rights) (*exeq.Rights, error) {
+	return func(r *exeq.Rights) (*exeq.Rights, error) {
+		r, err := seen.Narrow(r)
+		if err != nil {
+			return nil, err
+		}
+		return in.keep(r)
+	}
+}
+
 // keep takes the right to replace a symbolic link that leads to state or policy
 // (what they lead to is hidden), and what protect does.
 func (in *Installation) keep(r *exeq.Rights) (*exeq.Rights, error) {
@@ -201,14 +214,7 @@ func (in *Installation) keep(r *exeq.Rights) (*exeq.Rights, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := follower{}
-	for _, p := range obeyed {
-		passed, _ := f.follow(p)
-		for _, link := range passed {
-			r = take(r, link, pinned)
-		}
-	}
-	return in.protect(r)
+	return in.protect(guard.Pin(r, obeyed))
 }
 
 // protect takes the right to write Exeq's own binary, wherever it lies.

@@ -1,4 +1,4 @@
-package standalone
+package guard
 
 import (
 	"encoding/binary"
@@ -25,7 +25,7 @@ func TestOwnHome(t *testing.T) {
 	if err := r.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	got := ownHome(r, Place{Workspace: "/home/u", Home: "/elsewhere"}, "/home/u")
+	got := r.Without(Look(Place{Workspace: "/home/u", Home: "/elsewhere", OwnHome: "/home/u"}).homeLosses(r)...)
 	if err := got.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,8 @@ func TestLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := links(testRights(ws), Place{Workspace: ws, Home: "/zzz"})
+	r := testRights(ws)
+	got := r.Without(Look(Place{Workspace: ws, Home: "/zzz"}).linkLosses(r)...)
 	if err := got.Validate(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package standalone
+package guard
 
 import (
 	"bytes"
@@ -22,47 +22,43 @@ import (
 // gitGuarded are the names in a git directory that decide what git runs.
 var gitGuarded = []string{"config", "config.worktree", "hooks", "commondir"}
 
-// repositories puts on each repository that belongs to the workspace's what
+// repositoryLosses put on each repository that belongs to the workspace's what
 // policy says of .git in it. A policy that leaves .git/config open is obeyed.
 // What cannot be looked at is an error: an agent can fill every limit, and what
 // then went unkept is what it would write next.
-func repositories(r *exeq.Rights, workspace string) (*exeq.Rights, error) {
+func (s *Sight) repositoryLosses(r *exeq.Rights) (out losses, err error) {
+	workspace := s.at.Workspace
 	git := filepath.Join(workspace, ".git")
 	config := lost(r, exeq.EncodeBytes(filepath.Join(git, "config")))
 	if !config.at.Write {
-		return r, nil
+		return nil, nil
 	}
-	s := scan(workspace)
-	for _, p := range s.wide {
-		if r.Lookup(exeq.EncodeBytes(p) + "/\x00").Write {
-			s.refuse("core.hooksPath of %s is %s, which holds the work itself, so that its hooks cannot be kept: name a directory of its own for them", exeq.EncodeBytes(workspace), exeq.EncodeBytes(p))
+	found := s.repositories()
+	if err = found.err; err == nil {
+		for _, p := range found.wide {
+			if r.Lookup(exeq.EncodeBytes(p) + "/\x00").Write {
+				err = fmt.Errorf("core.hooksPath of %s is %s, which holds the work itself, so that its hooks cannot be kept: name a directory of its own for them", exeq.EncodeBytes(workspace), exeq.EncodeBytes(p))
+				break
+			}
 		}
 	}
-	if s.err != nil {
-		return nil, fmt.Errorf("git repositories of the workspace cannot be kept as policy says: %w", s.err)
+	if err != nil {
+		return nil, fmt.Errorf("git repositories of the workspace cannot be kept as policy says: %w", err)
 	}
 	// Whoever may not write the configuration may not put another in its place.
-	out := take(r, git, pinned)
-	for _, dir := range append([]string{git}, s.dirs...) {
+	out.take(git, pinned)
+	for _, dir := range append([]string{git}, found.dirs...) {
 		for _, name := range gitGuarded {
-			out = take(out, filepath.Join(dir, name), config)
+			out.take(filepath.Join(dir, name), config)
 		}
 	}
-	for _, p := range append(s.pointers, s.named...) {
-		out = take(out, p, config)
+	for _, p := range slices.Concat(found.pointers, found.named) {
+		out.take(p, config)
 	}
-	for _, p := range append(s.entries, s.absent...) {
-		out = take(out, p, pinned)
+	for _, p := range slices.Concat(found.entries, found.absent) {
+		out.take(p, pinned)
 	}
 	return out, nil
-}
-
-// Embedded are the .git entries of the repositories that the workspace's
-// index, or that of a repository in it, embeds, as they are now. The error says
-// why they may not be all.
-func Embedded(workspace string) ([]string, error) {
-	s := scan(workspace)
-	return s.entries, s.err
 }
 
 // repositoryScan is what belongs to the repository of a workspace.

@@ -1,0 +1,106 @@
+// Package guard narrows compiled rights by what no policy text can name: what a
+// workspace's own tools (git, editors, shells) will run later, outside of the
+// execution, and names that must stay what they are. It looks at the files as
+// they are when the execution starts. Rights only ever shrink; where it cannot
+// be told what must, it is an error.
+package guard
+
+import (
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/exeq/exeq"
+)
+
+// Place is where an execution works: raw absolute paths, symbolic links
+// resolved.
+type Place struct {
+	Workspace, Home string
+	// OwnHome is the home directory that the user database names, whatever
+	// $HOME is; empty: none.
+	OwnHome string
+}
+
+// Sight is what was seen of a place. It serves one start: what is seen later is
+// another sight.
+type Sight struct {
+	at           Place
+	links        follower
+	repositories func() *repositoryScan
+}
+
+// Look begins to look at a place, beside the caller, who may not need it.
+func Look(at Place) *Sight {
+	s := &Sight{at: at, links: follower{}, repositories: sync.OnceValue(func() *repositoryScan { return scan(at.Workspace) })}
+	go s.repositories()
+	return s
+}
+
+// Narrow puts what policy says of a path also where a symbolic link leads, and
+// keeps the link itself; what it says of .git on each repository whose data
+// belongs to the workspace's; and what it says of the home directory on the
+// user's own as well.
+func (s *Sight) Narrow(r *exeq.Rights) (*exeq.Rights, error) {
+	// Each looks at what those before it left.
+	kept, err := s.repositoryLosses(r)
+	if err != nil {
+		return nil, err
+	}
+	r = r.Without(kept...)
+	r = r.Without(s.homeLosses(r)...)
+	return r.Without(s.linkLosses(r)...), nil
+}
+
+// Embedded are the .git entries of the repositories that the workspace's
+// index, or that of a repository in it, embeds, as they are now. The error says
+// why they may not be all.
+func (s *Sight) Embedded() ([]string, error) {
+	found := s.repositories()
+	return found.entries, found.err
+}
+
+// Pin takes the right to replace the symbolic links that lead to paths.
+func Pin(r *exeq.Rights, paths []string) *exeq.Rights {
+	f := follower{}
+	var out losses
+	for _, p := range paths {
+		passed, _ := f.follow(p)
+		for _, link := range passed {
+			out.take(link, pinned)
+		}
+	}
+	return r.Without(out...)
+}
+
+// loss is what is taken away of a path and of what lies below it.
+type loss struct{ at, under exeq.Access }
+
+func (l loss) any() bool { return l.at.Read || l.at.Write || l.under.Read || l.under.Write }
+
+// pinned is the loss of a name that must stay what it is.
+var pinned = loss{at: exeq.Access{Write: true}}
+
+// lost is what p has less than a name beside it that nobody mentions.
+func lost(r *exeq.Rights, p string) loss {
+	around := r.Lookup(path.Join(path.Dir(p), "\x00"))
+	less := func(a exeq.Access) exeq.Access {
+		return exeq.Access{Read: around.Read && !a.Read, Write: around.Write && !a.Write}
+	}
+	return loss{less(r.Lookup(p)), less(r.Lookup(p + "/\x00"))}
+}
+
+// losses are to be taken from rights, in this order.
+type losses []exeq.Loss
+
+// take adds what a raw path loses.
+func (ls *losses) take(raw string, l loss) {
+	if raw != "/" && l.any() {
+		*ls = append(*ls, exeq.Loss{Path: exeq.EncodeBytes(raw), At: l.at, Under: l.under})
+	}
+}
+
+// below reports whether p is dir or lies in it.
+func below(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
