@@ -65,8 +65,8 @@ type launching struct {
 	launch   *exeq.Launch
 	ctx      context.Context
 
-	dir       string // of this execution, in Scratch
-	canary    programs.Identity
+	props     string // directories in Scratch; see scratch.go
+	own       string
 	plan      *plan
 	ruleset   int
 	report    landlock.Report
@@ -145,8 +145,7 @@ func (s *launching) run() (*running, error) {
 	return r, nil
 }
 
-// prepareRights turns the rights into a ruleset, a plan and a directory with
-// the canary and what covers masked paths.
+// prepareRights turns the rights into a ruleset and a plan.
 func (s *launching) prepareRights() error {
 	l := s.launch
 	if replaced(l.Dir) {
@@ -179,7 +178,7 @@ func (s *launching) prepareRights() error {
 	if s.labelled, err = labelled(l.Rights); err != nil {
 		return err
 	}
-	return s.makeCanary()
+	return nil
 }
 
 // hiddenPaths are what must not exist inside, as it stands in the file system,
@@ -230,34 +229,12 @@ func canaryProgram() []byte {
 	return append(b, code...)
 }
 
-func (s *launching) makeCanary() error {
-	p := s.canaryPath()
-	if err := os.WriteFile(p, canaryProgram(), 0o755); err != nil {
-		return err
-	}
-	if err := os.Chmod(p, 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(filepath.Join(s.dir, "dir"), 0); err != nil {
-		return err
-	}
-	if err := os.Mkdir(filepath.Dir(s.slotPath()), 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.slotPath(), nil, 0); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(s.dir, "file"), nil, 0)
-}
-
-func (s *launching) canaryPath() string { return filepath.Join(s.dir, "canary") }
-
 // build has the agent make the mounts and fork init, which forks the command;
 // the command waits for its descriptors.
 func (s *launching) build(r *running) error {
-	c := cover{dir: filepath.Join(s.dir, "dir"), file: filepath.Join(s.dir, "file")}
+	c := coverOf(s.coversPath())
 	var err error
-	if c.skeletons, err = s.plan.makeSkeletons(s.dir); err != nil {
+	if c.skeletons, err = s.plan.makeSkeletons(s.ownScratch); err != nil {
 		return err
 	}
 	env := s.environment()
@@ -279,11 +256,12 @@ func (s *launching) build(r *running) error {
 		// Taken before anything covers them.
 		_, canary := m.open(s.canaryPath())
 		_, r.binds.store = m.open(s.storeDir())
+		m.detach(s.labelled, s.agent.Events())
+		m.base(s.plan.root)
+		m.covers(s.coversPath())
 		_, r.binds.grave = m.open(filepath.Dir(s.slotPath()))
 		_, r.binds.slot = m.open(s.slotPath())
-		m.detach(s.labelled, s.agent.Events())
 		m.take(s.plan, c)
-		m.base(s.plan.root)
 		m.regions(s.plan, c)
 		m.readonly("/sys")
 		if exe, err := os.Readlink("/proc/self/exe"); err == nil {

@@ -126,6 +126,28 @@ type cover struct {
 	skeletons map[string]string // by masked path
 }
 
+func coverOf(dir string) cover {
+	return cover{dir: path.Join(dir, "dir"), file: path.Join(dir, "file")}
+}
+
+// covers mounts over dir, which is hidden later, a file system of the
+// execution's own with what covers masked paths, which nobody may read, and the
+// place to which the mounts of removed programs go.
+func (m mounter) covers(dir string) {
+	m.mount("tmpfs", dir, unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, "mode=0700,size=64k")
+	mkdir := func(name string, mode int) {
+		m.l.Do("mkdir "+name, unix.SYS_MKDIRAT, atCWD, m.str(name), v(mode))
+	}
+	create := func(name string) {
+		m.close(m.l.Result(m.l.Do("create "+name, unix.SYS_OPENAT, atCWD, m.str(name), v(unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC|unix.O_RDONLY), v(0))))
+	}
+	c, grave := coverOf(dir), path.Join(dir, "grave")
+	mkdir(c.dir, 0)
+	create(c.file)
+	mkdir(grave, 0o700)
+	create(path.Join(grave, "slot"))
+}
+
 func (c cover) of(o mountOp) string {
 	if s, ok := c.skeletons[o.path]; ok {
 		return s

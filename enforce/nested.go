@@ -146,9 +146,6 @@ func (s *launching) nestedRights(n *nested) error {
 	if err := s.makeScratch(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.canaryPath(), canaryProgram(), 0o755); err != nil {
-		return err
-	}
 	rights := *l.Rights
 	rights.Cells = slices.Clone(rights.Cells)
 	hidden, err := hiddenPaths(l)

@@ -217,13 +217,18 @@ func comparePaths(a, b string) int {
 	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }
 
-// makeSkeletons creates, below dir, one covering directory or file for each
-// mask, mode 0 but for what leads to deeper mounts, and returns their paths.
-func (p *plan) makeSkeletons(dir string) (map[string]string, error) {
+// makeSkeletons creates, below the directory that own gives, one covering
+// directory or file for each mask that needs one of its own, mode 0 but for what
+// leads to deeper mounts, and returns their paths.
+func (p *plan) makeSkeletons(own func() (string, error)) (map[string]string, error) {
 	out := map[string]string{}
 	for i, o := range p.ops {
 		if !o.masked || len(o.skeleton) == 0 && !o.labelled {
 			continue
+		}
+		dir, err := own()
+		if err != nil {
+			return nil, err
 		}
 		top := path.Join(dir, fmt.Sprint("mask-", i))
 		if !o.dir {

@@ -21,6 +21,7 @@ import (
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/enforce/spawn"
+	"github.com/exeq/exeq/internal/osfile"
 )
 
 // Enforcer holds a prepared mount agent.
@@ -116,26 +117,20 @@ func prepareList(g *spawn.Agent, l *spawn.List) {
 	l.Do("close", unix.SYS_CLOSE, load(ln))
 }
 
-// identify says whom the execution runs as: an ordinary user as itself, root
-// as the owner of the workspace.
-func identify(workspace string) (identity, error) {
-	who := identity{uid: os.Geteuid(), gid: os.Getegid()}
-	if who.uid != 0 {
-		groups, err := os.Getgroups()
-		who.groups = groups
-		return who, err
-	}
+// identify says whom an execution in the workspace runs as.
+func identify(workspace string) (who identity, err error) {
 	if workspace == "" {
 		workspace = "."
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(workspace, &st); err != nil {
-		return who, fmt.Errorf("workspace %s: %w", workspace, err)
+	if who.uid, who.gid, who.change, err = osfile.RunAs(workspace); err != nil {
+		return who, fmt.Errorf("workspace: %w", err)
 	}
-	if st.Uid == 0 {
-		return who, nil
+	if !who.change {
+		if who.uid != 0 {
+			who.groups, err = os.Getgroups()
+		}
+		return who, err
 	}
-	who = identity{uid: int(st.Uid), gid: int(st.Gid), change: true}
 	if u, err := user.LookupId(strconv.Itoa(who.uid)); err == nil {
 		if gid, err := strconv.Atoi(u.Gid); err == nil {
 			who.gid = gid

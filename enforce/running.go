@@ -321,6 +321,3 @@ func (r *running) runs(id programs.Identity) bool {
 	}
 	return false
 }
-
-// slotPath is where the mounts of removed programs go.
-func (s *launching) slotPath() string { return filepath.Join(s.dir, "grave", "slot") }

@@ -29,15 +29,18 @@ func (p Place) Look() *guard.Sight {
 	return guard.Look(guard.Place{Workspace: p.Workspace, Home: p.Home, OwnHome: ownHomeDir()})
 }
 
-// NewPlace makes a temporary directory for one execution and resolves it, the
-// working directory as workspace, and the user's home; cleanup removes it.
+// NewPlace resolves the working directory as workspace and the user's home, and
+// makes a temporary directory for one execution; cleanup removes it.
 func NewPlace() (p Place, cleanup func(), err error) {
-	tmp, cleanup, err := newTemporary()
+	if p, err = findPlace(); err != nil {
+		return Place{}, nil, err
+	}
+	tmp, cleanup, err := newTemporary(p.Workspace)
 	if err != nil {
 		return Place{}, nil, err
 	}
-	if p, err = findPlace(tmp); err == nil {
-		err = giveToOwner(tmp, p.Workspace)
+	if p.Tmp, err = filepath.EvalSymlinks(tmp); err == nil {
+		p.Tmp, err = filepath.Abs(p.Tmp)
 	}
 	if err != nil {
 		cleanup()
@@ -57,7 +60,7 @@ func (p Place) Environ(env []string) []string {
 	return append(out, "TMPDIR="+p.Tmp)
 }
 
-func findPlace(tmp string) (Place, error) {
+func findPlace() (Place, error) {
 	wd, err := os.Getwd()
 	if err != nil {
 		return Place{}, fmt.Errorf("working directory: %w", err)
@@ -72,7 +75,7 @@ func findPlace(tmp string) (Place, error) {
 	for _, x := range []struct {
 		to   *string
 		from string
-	}{{&p.Workspace, wd}, {&p.Home, home}, {&p.Tmp, tmp}} {
+	}{{&p.Workspace, wd}, {&p.Home, home}} {
 		real, err := filepath.EvalSymlinks(x.from)
 		if err != nil {
 			// A home that does not exist grants nothing; a workspace must.

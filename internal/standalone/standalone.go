@@ -20,6 +20,7 @@ import (
 	"github.com/exeq/exeq/internal/canon"
 	"github.com/exeq/exeq/internal/guard"
 	"github.com/exeq/exeq/internal/keyring"
+	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/permit"
 	"github.com/exeq/exeq/policy"
 	"github.com/exeq/exeq/record"
@@ -354,5 +355,5 @@ func privateDir(dir string) error {
 	if info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("others can write to it (mode %o): chmod 700 it, or name another with --state", info.Mode().Perm())
 	}
-	return ownedByUs(info)
+	return osfile.OwnedByUs(info)
 }

@@ -11,7 +11,7 @@ import (
 // Sweep removes what no living supervisor holds, and nothing else.
 func TestSweep(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	used, cleanup, err := newTemporary()
+	used, cleanup, err := newTemporary(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
