@@ -25,15 +25,30 @@ type Place struct {
 // Sight is what was seen of a place. It serves one start: what is seen later is
 // another sight.
 type Sight struct {
-	at           Place
-	links        follower
-	repositories func() *repositoryScan
+	at   Place
+	seen func() *seen
 }
 
-// Look begins to look at a place, beside the caller, who may not need it.
+// seen is what takes system calls to find out.
+type seen struct {
+	repositories *repositoryScan
+	links        follower
+}
+
+// Look begins to look at a place, beside the caller.
 func Look(at Place) *Sight {
-	s := &Sight{at: at, links: follower{}, repositories: sync.OnceValue(func() *repositoryScan { return scan(at.Workspace) })}
-	go s.repositories()
+	s := &Sight{at: at, seen: sync.OnceValue(func() *seen {
+		found := &seen{scan(at.Workspace), follower{}}
+		for _, home := range []string{at.Home, at.OwnHome} {
+			for _, name := range homeNames() {
+				if home != "" { // Narrow is likely to ask
+					found.links.follow(home + "/" + name)
+				}
+			}
+		}
+		return found
+	})}
+	go s.seen()
 	return s
 }
 
@@ -56,7 +71,7 @@ func (s *Sight) Narrow(r *exeq.Rights) (*exeq.Rights, error) {
 // index, or that of a repository in it, embeds, as they are now. The error says
 // why they may not be all.
 func (s *Sight) Embedded() ([]string, error) {
-	found := s.repositories()
+	found := s.seen().repositories
 	return found.entries, found.err
 }
 

@@ -1,8 +1,10 @@
 package guard
 
 import (
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/policy"
@@ -14,21 +16,38 @@ type secret struct {
 	loss
 }
 
+// kept are the names of secrets and start-up files in a home directory.
+var kept = sync.OnceValue(func() []keptNames {
+	return []keptNames{
+		{policy.HomeSecrets(), exeq.Access{Read: true, Write: true}},
+		{policy.HomeStartup(), exeq.Access{Write: true}},
+	}
+})
+
+type keptNames struct {
+	names []string
+	of    exeq.Access // what nobody should have of them
+}
+
+func homeNames() (out []string) {
+	for _, k := range kept() {
+		out = append(out, k.names...)
+	}
+	return out
+}
+
 // secrets are the secrets and start-up files of a home directory, as far as
 // rights keep them.
 func secrets(r *exeq.Rights, home string) (out []secret) {
-	for _, g := range []struct {
-		names []string
-		keep  exeq.Access
-	}{{policy.HomeSecrets(), exeq.Access{Read: true, Write: true}}, {policy.HomeStartup(), exeq.Access{Write: true}}} {
-		for _, name := range g.names {
-			p := filepath.Join(home, name)
-			less := func(a exeq.Access) exeq.Access {
-				return exeq.Access{Read: g.keep.Read && !a.Read, Write: g.keep.Write && !a.Write}
-			}
-			id := exeq.EncodeBytes(p)
-			if l := (loss{less(r.Lookup(id)), less(r.Lookup(id + "/\x00"))}); l.any() {
-				out = append(out, secret{p, l})
+	id := exeq.EncodeBytes(home)
+	for _, k := range kept() {
+		less := func(a exeq.Access) exeq.Access {
+			return exeq.Access{Read: k.of.Read && !a.Read, Write: k.of.Write && !a.Write}
+		}
+		for _, name := range k.names {
+			p := path.Join(id, exeq.EncodeBytes(name))
+			if l := (loss{less(r.Lookup(p)), less(r.Lookup(p + "/\x00"))}); l.any() {
+				out = append(out, secret{filepath.Join(home, name), l})
 			}
 		}
 	}

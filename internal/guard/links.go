@@ -12,14 +12,15 @@ import (
 // than what is around it, and to what the home directory holds of secrets and
 // start-up files: those are often links into a repository.
 func (s *Sight) linkLosses(r *exeq.Rights) (out losses) {
+	links := s.seen().links
 	for _, c := range r.Cells {
 		if raw, err := exeq.DecodeBytes(c.Path); err == nil && raw != "/" {
-			out.follow(s.links, raw, lost(r, c.Path))
+			out.follow(links, raw, lost(r, c.Path))
 		}
 	}
 	for _, g := range secrets(r, s.at.Home) {
-		if _, target := s.links.follow(g.path); g.path != target && !below(s.at.Workspace, target) {
-			out.follow(s.links, g.path, g.loss)
+		if _, target := links.follow(g.path); g.path != target && !below(s.at.Workspace, target) {
+			out.follow(links, g.path, g.loss)
 		}
 	}
 	return out

@@ -33,7 +33,7 @@ func (s *Sight) repositoryLosses(r *exeq.Rights) (out losses, err error) {
 	if !config.at.Write {
 		return nil, nil
 	}
-	found := s.repositories()
+	found := s.seen().repositories
 	if err = found.err; err == nil {
 		for _, p := range found.wide {
 			if r.Lookup(exeq.EncodeBytes(p) + "/\x00").Write {
