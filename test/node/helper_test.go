@@ -165,7 +165,10 @@ func (s *scene) down() {
 	}
 	os.Remove(s.cgroup)
 	unix.Unmount(filepath.Join(s.dir, "bpf"), unix.MNT_DETACH)
-	os.RemoveAll(s.dir)
+	// What drains the last run's record may still write there.
+	for end := time.Now().Add(10 * time.Second); os.RemoveAll(s.dir) != nil && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // exeq makes a command of the user's, who finds the node.
