@@ -38,7 +38,7 @@ const (
 	// MaxTickActivities bounds the activity entries of one tick's leaf; more
 	// are split over several leaves.
 	MaxTickActivities = 4096
-	// MaxProgramBytes bounds a program that is copied into the noexec store.
+	// MaxProgramBytes bounds a program: what is larger is not read, and does not run.
 	MaxProgramBytes = 2 << 30
 	// MaxStoreBytes bounds the copies that stay in the noexec store between
 	// executions; the oldest go first.

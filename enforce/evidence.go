@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/programs"
 )
 
 // Evidence implements exeq.Running. What cannot be measured is a fault, never
@@ -209,7 +210,7 @@ func (r *running) sameBytes(pid int, want exeq.Digest) bool {
 	f := os.NewFile(uintptr(fd), "exe")
 	defer f.Close()
 	h := sha256.New()
-	if _, err := f.WriteTo(h); err != nil {
+	if err := programs.CopyBytes(h, f, f.Name(), nil, r.ctx.Err); err != nil {
 		return false
 	}
 	return exeq.Digest(h.Sum(nil)) == want

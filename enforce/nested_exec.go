@@ -86,7 +86,7 @@ func (n *notifier) compare(q *notification, pid int) error {
 		return fmt.Errorf("%s was put in its place", exeq.EncodeBytes(f.Path))
 	}
 	r, _, known := n.decided.find(&unix.Stat_t{Dev: f.ID.Dev, Ino: f.ID.Ino})
-	d, err := n.store.Digest(f)
+	d, err := n.store.Digest(f, n.ctx.Err)
 	if err != nil {
 		return err
 	}

@@ -48,14 +48,16 @@ func (t *nested) mapFile(n *notifier, q *notification) {
 	if !f.Stale && n.fixed(f.Path) {
 		n.mu.Lock()
 		seen := n.mapped[f.ID]
-		n.mapped[f.ID] = true
 		n.mu.Unlock()
 		if !seen {
-			if a.Resource.SHA256, err = n.store.Digest(f); err != nil {
-				n.failAs(q, err)
+			if a.Resource.SHA256, err = n.store.Digest(f, n.going(q)); err != nil {
+				n.failAs(q, n.unread(a, err))
 				return
 			}
 			n.gate.Seen(a, true)
+			n.mu.Lock()
+			n.mapped[f.ID] = true
+			n.mu.Unlock()
 		}
 		n.resume(q)
 		return
@@ -65,9 +67,9 @@ func (t *nested) mapFile(n *notifier, q *notification) {
 		n.fail(q, unix.EPERM)
 		return
 	}
-	c, err := n.store.Put(f)
+	c, err := n.store.Put(f, n.going(q))
 	if err != nil {
-		n.failAs(q, err)
+		n.failAs(q, n.unread(a, err))
 		return
 	}
 	defer c.File.Close()

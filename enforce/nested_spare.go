@@ -156,7 +156,7 @@ func (t *nested) plant(n *notifier, q *notification, f *programs.File, want exeq
 	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
 		return err
 	}
-	got, err := fillSpare(spare, r)
+	got, err := fillSpare(spare, r, n.going(q))
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (t *nested) plant(n *notifier, q *notification, f *programs.File, want exeq
 }
 
 // fillSpare writes a spare file. No child of ours comes to hold it open.
-func fillSpare(spare, from *os.File) (exeq.Digest, error) {
+func fillSpare(spare, from *os.File, going programs.Going) (exeq.Digest, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	w, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", spare.Fd()), os.O_WRONLY, 0)
@@ -194,7 +194,7 @@ func fillSpare(spare, from *os.File) (exeq.Digest, error) {
 		return exeq.Digest{}, err
 	}
 	h := sha256.New()
-	_, err = io.Copy(io.MultiWriter(w, h), io.LimitReader(from, exeq.MaxProgramBytes))
+	err = programs.CopyBytes(io.MultiWriter(w, h), from, from.Name(), nil, going)
 	return exeq.Digest(h.Sum(nil)), errors.Join(err, w.Close())
 }
 

@@ -45,7 +45,7 @@ func TestNestedAsRootless(t *testing.T) {
 	inNested(t)
 	for name, test := range map[string]func(*testing.T){
 		"Commands": TestCommands, "GoBuildAndRun": TestGoBuildAndRun, "ForbiddenProgram": TestForbiddenProgram,
-		"NoExecRight": TestNoExecRight, "LoaderTricks": TestLoaderTricks, "PreloadIsDecided": TestPreloadIsDecided,
+		"NoExecRight": TestNoExecRight, "HugeProgram": TestHugeProgram, "LoaderTricks": TestLoaderTricks, "PreloadIsDecided": TestPreloadIsDecided,
 		"Shebang": TestShebang, "SwapRaces": TestSwapRaces, "Hidden": TestHidden, "HiddenByRenamedParent": TestHiddenByRenamedParent,
 		"KillLeavesNothing": TestKillLeavesNothing, "EndOfCommandEndsItsDescendants": TestEndOfCommandEndsItsDescendants,
 		"LeaseLapses": TestLeaseLapses, "RenewalsKeepItAlive": TestRenewalsKeepItAlive,

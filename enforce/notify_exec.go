@@ -235,13 +235,13 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 		if f.Stale {
 			return unix.ENOENT
 		}
-		if c, err = n.store.Put(f); err != nil {
-			return err
+		if c, err = n.store.Put(f, n.going(q)); err != nil {
+			return n.unread(a, err)
 		}
 		defer c.File.Close()
 		a.Resource.SHA256 = c.Digest
-	} else if a.Resource.SHA256, err = n.store.Digest(f); err != nil {
-		return err
+	} else if a.Resource.SHA256, err = n.store.Digest(f, n.going(q)); err != nil {
+		return n.unread(a, err)
 	}
 	switch {
 	case n.run != nil && n.run.ID == id && action == exeq.ActionExec:
@@ -359,9 +359,13 @@ func (n *notifier) mapFile(q *notification) {
 	}
 	if !f.Noexec {
 		// Approved, or of a tree that is executable as it is.
-		if d, err := n.store.Digest(f); err == nil {
-			n.gate.Seen(exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
-				Resource: exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(f.Path), SHA256: d}}, true)
+		a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid), Resource: exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(f.Path)}}
+		switch a.Resource.SHA256, err = n.store.Digest(f, n.going(q)); {
+		case err == nil:
+			n.gate.Seen(a, true)
+		case f.Regular():
+			n.failAs(q, n.unread(a, err)) // or it would run without being on record
+			return
 		}
 		n.mu.Lock()
 		n.mapped[f.ID] = true
@@ -373,15 +377,14 @@ func (n *notifier) mapFile(q *notification) {
 		n.resume(q) // the kernel refuses
 		return
 	}
-	c, err := n.store.Put(f)
+	a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid), Resource: exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(f.Path)}}
+	c, err := n.store.Put(f, n.going(q))
 	if err != nil {
-		n.failAs(q, err)
+		n.failAs(q, n.unread(a, err))
 		return
 	}
 	defer c.File.Close()
-	id := exeq.EncodeBytes(f.Path)
-	a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid),
-		Resource: exeq.Resource{Type: "Program", ID: id, SHA256: c.Digest}}
+	a.Resource.SHA256 = c.Digest
 	n.mapCopy(q, fd, a, c)
 }
 

@@ -153,6 +153,13 @@ func digestOf(path string) (d exeq.Digest, err error) {
 		return d, err
 	}
 	defer f.Close()
+	st, err := f.Stat()
+	if err == nil && st.Size() > exeq.MaxProgramBytes {
+		err = fmt.Errorf("%s: %d bytes, and no program of more than %d is executed", exeq.EncodeBytes(path), st.Size(), int64(exeq.MaxProgramBytes))
+	}
+	if err != nil {
+		return d, err
+	}
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return d, err

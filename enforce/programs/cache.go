@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,18 +46,6 @@ func (s *Store) remember(id Identity, d exeq.Digest) {
 	defer s.mu.Unlock()
 	s.cache[inode{id.Dev, id.Ino}] = entry{id, d}
 	s.changed = true
-}
-
-// reading gives the lock that is held while a file is read, so that of many
-// first executions of a large program one reads it.
-func (s *Store) reading(id Identity) *sync.Mutex {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := inode{id.Dev, id.Ino}
-	if s.inflight[k] == nil {
-		s.inflight[k] = new(sync.Mutex)
-	}
-	return s.inflight[k]
 }
 
 // The file of digests: the hexadecimal SHA-256 of all that follows, a newline,

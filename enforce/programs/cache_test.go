@@ -21,7 +21,7 @@ func TestWriteAfterHash(t *testing.T) {
 	path := filepath.Join(dir, "p")
 	write(t, path, "one")
 	before := resolve(t, path)
-	if d, err := s.Digest(before); err != nil || d != digestOf("one") {
+	if d, err := s.Digest(before, nil); err != nil || d != digestOf("one") {
 		t.Fatal(d, err)
 	}
 	if _, ok := s.cached(before.ID); !ok {
@@ -45,10 +45,10 @@ func TestWriteAfterHash(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := resolve(t, path)
-	if d, err := s.Digest(after); err != nil || d != digestOf("two") {
+	if d, err := s.Digest(after, nil); err != nil || d != digestOf("two") {
 		t.Errorf("after a write: %v, %v", d, err)
 	}
-	if c, err := s.Put(after); err != nil || content(t, c) != "two" {
+	if c, err := s.Put(after, nil); err != nil || content(t, c) != "two" {
 		t.Errorf("after a write: %+v, %v", c, err)
 	}
 }
@@ -68,11 +68,11 @@ func TestRacyChangeTime(t *testing.T) {
 		if !settled(f.ID, time.Now()) {
 			fresh++
 		}
-		d, err := s.Digest(f)
+		d, err := s.Digest(f, nil)
 		if err != nil || d != digestOf(text) {
 			t.Fatalf("write %d: digest of something else (%v)", i, err)
 		}
-		c, err := s.Put(f)
+		c, err := s.Put(f, nil)
 		if err != nil || content(t, c) != text {
 			t.Fatalf("write %d: copy of something else (%v)", i, err)
 		}
@@ -99,7 +99,7 @@ func TestDigestsAreKept(t *testing.T) {
 	write(t, path, "one")
 	f := resolve(t, path)
 	s := later(openStore(t, store))
-	if _, err := s.Digest(f); err != nil {
+	if _, err := s.Digest(f, nil); err != nil {
 		t.Fatal(err)
 	}
 	// Another process saves meanwhile: both are kept.
@@ -107,7 +107,7 @@ func TestDigestsAreKept(t *testing.T) {
 	write(t, other, "two")
 	g := resolve(t, other)
 	s2 := later(openStore(t, store))
-	if _, err := s2.Digest(g); err != nil {
+	if _, err := s2.Digest(g, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(s.Close(), s2.Close()); err != nil {
@@ -155,7 +155,7 @@ func TestDamagedCopy(t *testing.T) {
 	s := later(openStore(t, store))
 	path := filepath.Join(dir, "p")
 	write(t, path, "one")
-	c, err := s.Put(resolve(t, path))
+	c, err := s.Put(resolve(t, path), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,10 +164,10 @@ func TestDamagedCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, c.Path, "two")
-	if _, err := s.Get(c.Digest); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Get(c.Digest, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a damaged copy: %v", err)
 	}
-	if c, err = s.Put(resolve(t, path)); err != nil || content(t, c) != "one" {
+	if c, err = s.Put(resolve(t, path), nil); err != nil || content(t, c) != "one" {
 		t.Errorf("made again: %+v, %v", c, err)
 	}
 	if err := os.Remove(c.Path); err != nil {
@@ -176,7 +176,7 @@ func TestDamagedCopy(t *testing.T) {
 	if err := os.Symlink(path, c.Path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Get(c.Digest); err == nil {
+	if _, err := s.Get(c.Digest, nil); err == nil {
 		t.Error("a symbolic link in the store was followed")
 	}
 }
@@ -192,7 +192,7 @@ func TestPrune(t *testing.T) {
 	for i := range 4 {
 		path := filepath.Join(dir, fmt.Sprint(i))
 		write(t, path, strings.Repeat(fmt.Sprint(i), 1000))
-		c, err := s.Put(resolve(t, path))
+		c, err := s.Put(resolve(t, path), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestPrune(t *testing.T) {
 			t.Errorf("copy %d: there is %v", i, there(c.Path))
 		}
 	}
-	if c, err := s.Put(resolve(t, filepath.Join(dir, "0"))); err != nil || content(t, c) != strings.Repeat("0", 1000) {
+	if c, err := s.Put(resolve(t, filepath.Join(dir, "0")), nil); err != nil || content(t, c) != strings.Repeat("0", 1000) {
 		t.Errorf("a pruned program: %v", err)
 	}
 }

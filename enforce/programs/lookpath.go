@@ -99,7 +99,7 @@ func open(name, store string) (*Command, error) {
 	}
 	d, known := recall(store, f.ID)
 	if !known {
-		if d, _, _, err = hash(r, time.Now()); err != nil {
+		if d, _, _, err = hash(r, time.Now(), nil); err != nil {
 			r.Close()
 			return nil, err
 		}

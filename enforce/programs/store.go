@@ -26,10 +26,11 @@ type Store struct {
 	lock  *os.File // held shared: nobody prunes while a store is open
 	now   func() time.Time
 
-	mu       sync.Mutex
-	cache    map[inode]entry
-	changed  bool
-	inflight map[inode]*sync.Mutex
+	reading turns
+
+	mu      sync.Mutex
+	cache   map[inode]entry
+	changed bool
 }
 
 // Copy is a program in the store. Its digest is of its own bytes.
@@ -86,7 +87,7 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("programs: store %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir), now: time.Now, cache: map[inode]entry{}, inflight: map[inode]*sync.Mutex{}}
+	s := &Store{dir: dir, dirfd: os.NewFile(uintptr(fd), dir), now: time.Now, cache: map[inode]entry{}}
 	err = s.check()
 	if err == nil {
 		err = s.open()
@@ -126,14 +127,12 @@ func (s *Store) Close() error {
 // Digest gives the SHA-256 of f's bytes, from the cache if f's identity is in
 // it and was settled when they were read. Unless the file cannot be written by
 // anybody, it says what the file held a moment ago: run a copy (Put), not it.
-func (s *Store) Digest(f *File) (exeq.Digest, error) {
-	lock := s.reading(f.ID)
-	lock.Lock()
-	defer lock.Unlock()
-	return s.digest(f)
-}
-
-func (s *Store) digest(f *File) (exeq.Digest, error) {
+func (s *Store) Digest(f *File, going Going) (exeq.Digest, error) {
+	turn := s.reading.at(f.ID)
+	if err := turn.take(going); err != nil {
+		return exeq.Digest{}, err
+	}
+	defer turn.leave()
 	if d, ok := s.cached(f.ID); ok {
 		return d, nil
 	}
@@ -142,7 +141,7 @@ func (s *Store) digest(f *File) (exeq.Digest, error) {
 		return exeq.Digest{}, err
 	}
 	defer r.Close()
-	d, id, settled, err := hash(r, s.now())
+	d, id, settled, err := hash(r, s.now(), going)
 	if err == nil && settled {
 		s.remember(id, d)
 	}
@@ -151,12 +150,14 @@ func (s *Store) digest(f *File) (exeq.Digest, error) {
 
 // Put copies f into the store and gives the copy. If f's identity and its copy
 // are known nothing is read.
-func (s *Store) Put(f *File) (*Copy, error) {
-	lock := s.reading(f.ID)
-	lock.Lock()
-	defer lock.Unlock()
+func (s *Store) Put(f *File, going Going) (*Copy, error) {
+	turn := s.reading.at(f.ID)
+	if err := turn.take(going); err != nil {
+		return nil, err
+	}
+	defer turn.leave()
 	if d, ok := s.cached(f.ID); ok {
-		if c, err := s.Get(d); err == nil {
+		if c, err := s.Get(d, going); err == nil {
 			return c, nil
 		}
 	}
@@ -165,12 +166,12 @@ func (s *Store) Put(f *File) (*Copy, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return s.put(r)
+	return s.put(r, going)
 }
 
 // Get gives the copy with a digest; the error wraps fs.ErrNotExist if there is
 // none, or none that still has that digest.
-func (s *Store) Get(d exeq.Digest) (*Copy, error) {
+func (s *Store) Get(d exeq.Digest, going Going) (*Copy, error) {
 	name := d.String()
 	fd, err := unix.Openat(int(s.dirfd.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -186,7 +187,7 @@ func (s *Store) Get(d exeq.Digest) (*Copy, error) {
 	if !ok {
 		var id Identity
 		var settled bool
-		if got, id, settled, err = hash(c.File, s.now()); err == nil && settled {
+		if got, id, settled, err = hash(c.File, s.now(), going); err == nil && settled {
 			s.remember(id, got)
 		}
 	}
@@ -203,14 +204,14 @@ func (s *Store) Get(d exeq.Digest) (*Copy, error) {
 }
 
 // put makes the copy first and hashes the copy second.
-func (s *Store) put(r *os.File) (*Copy, error) {
+func (s *Store) put(r *os.File, going Going) (*Copy, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(r.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("programs: stat: %w", err)
 	}
 	before := identityOf(&st)
-	if st.Size > exeq.MaxProgramBytes {
-		return nil, fmt.Errorf("programs: %s: %d bytes are over the limit of %d for a program", r.Name(), st.Size, int64(exeq.MaxProgramBytes))
+	if err := tooLarge(r.Name(), st.Size); err != nil {
+		return nil, err
 	}
 	began := s.now()
 	tmp, err := os.CreateTemp(s.dir, "new-*")
@@ -219,7 +220,7 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
-	if err := copyBytes(tmp, r); err != nil {
+	if err := share(tmp, r, going); err != nil {
 		return nil, fmt.Errorf("programs: store: copy of %s: %w", r.Name(), err)
 	}
 	times := []unix.Timespec{unix.NsecToTimespec(st.Mtim.Nano()), unix.NsecToTimespec(st.Mtim.Nano())}
@@ -229,7 +230,7 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 	if err := tmp.Chmod(os.FileMode(st.Mode & 0o555)); err != nil {
 		return nil, fmt.Errorf("programs: store: mode: %w", err)
 	}
-	d, _, _, err := hash(tmp, s.now())
+	d, _, _, err := hash(tmp, s.now(), going)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +249,7 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 		if err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("programs: store: %w", err)
 		}
-		c, err := s.Get(d)
+		c, err := s.Get(d, going)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -261,20 +262,16 @@ func (s *Store) put(r *os.File) (*Copy, error) {
 	return nil, fmt.Errorf("programs: store: copy %s does not stay", d)
 }
 
-// copyBytes shares the blocks where the file system can, else lets the kernel
-// copy, else copies.
-func copyBytes(dst, src *os.File) error {
+// share shares the blocks where the file system can, else lets the kernel copy,
+// else copies.
+func share(dst, src *os.File, going Going) error {
 	if err := unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())); err == nil {
 		return nil
 	}
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	n, err := io.Copy(dst, io.LimitReader(src, exeq.MaxProgramBytes+1))
-	if err == nil && n > exeq.MaxProgramBytes {
-		err = fmt.Errorf("grew over the limit of %d bytes", int64(exeq.MaxProgramBytes))
-	}
-	return err
+	return CopyBytes(dst, src, src.Name(), nil, going)
 }
 
 func futimens(fd int, ts []unix.Timespec) error {
@@ -283,14 +280,17 @@ func futimens(fd int, ts []unix.Timespec) error {
 
 // hash reads f from the start, which begins at began. ok says that the identity
 // may stand for the digest: it did not change while reading, and is old enough.
-func hash(f *os.File, began time.Time) (d exeq.Digest, id Identity, ok bool, err error) {
+func hash(f *os.File, began time.Time, going Going) (d exeq.Digest, id Identity, ok bool, err error) {
 	var a, b unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &a); err != nil {
 		return d, id, false, fmt.Errorf("programs: stat: %w", err)
 	}
+	if err := tooLarge(f.Name(), a.Size); err != nil {
+		return d, id, false, err
+	}
 	h := sha256.New()
-	if _, err := io.CopyBuffer(h, io.NewSectionReader(f, 0, 1<<62), make([]byte, 256<<10)); err != nil {
-		return d, id, false, fmt.Errorf("programs: read %s: %w", f.Name(), err)
+	if err := CopyBytes(h, io.NewSectionReader(f, 0, 1<<62), f.Name(), make([]byte, 256<<10), going); err != nil {
+		return d, id, false, err
 	}
 	if err := unix.Fstat(int(f.Fd()), &b); err != nil {
 		return d, id, false, fmt.Errorf("programs: stat: %w", err)

@@ -79,7 +79,7 @@ func TestPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := resolve(t, path)
-	c, err := s.Put(f)
+	c, err := s.Put(f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestPut(t *testing.T) {
 			t.Errorf("just %s, the copy has to be read again (%v %v)", what, d, ok)
 		}
 	}
-	again, err := s.Put(f)
+	again, err := s.Put(f, nil)
 	if err != nil || again.Path != c.Path {
 		t.Errorf("second time: %+v, %v", again, err)
 	}
@@ -142,11 +142,11 @@ func TestSwapHasNoEffect(t *testing.T) {
 		if now, err := os.ReadFile(path); err == nil && string(now) != "evil" {
 			t.Fatalf("%s: the control swap did not work: %q", name, now)
 		}
-		d, err := s.Digest(f)
+		d, err := s.Digest(f, nil)
 		if err != nil || d != digestOf("good "+name) {
 			t.Errorf("%s: digest %v, %v", name, d, err)
 		}
-		c, err := s.Put(f)
+		c, err := s.Put(f, nil)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -188,7 +188,7 @@ func TestCopyIsWhatItsDigestSays(t *testing.T) {
 	})
 	seen := map[exeq.Digest]bool{}
 	for range 40 {
-		c, err := s.Put(resolve(t, path))
+		c, err := s.Put(resolve(t, path), nil)
 		if err != nil {
 			t.Error(err)
 			break
@@ -281,13 +281,13 @@ func TestManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			c, err := s.Put(f)
+			c, err := s.Put(f, nil)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			c.File.Close()
-			if d, err := s.Digest(f); err != nil || d != c.Digest {
+			if d, err := s.Digest(f, nil); err != nil || d != c.Digest {
 				t.Error(d, err)
 			}
 		})
@@ -305,10 +305,10 @@ func TestWhatHasNoDigest(t *testing.T) {
 	}
 	for _, path := range []string{dir, fifo, "/dev/null"} {
 		f := resolve(t, path)
-		if _, err := s.Digest(f); !errors.Is(err, ErrNotRegular) {
+		if _, err := s.Digest(f, nil); !errors.Is(err, ErrNotRegular) {
 			t.Errorf("%s: %v", path, err)
 		}
-		if _, err := s.Put(f); !errors.Is(err, ErrNotRegular) {
+		if _, err := s.Put(f, nil); !errors.Is(err, ErrNotRegular) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
