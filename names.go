@@ -226,3 +226,33 @@ func DecodeBytes(s string) (string, error) {
 	}
 	return string(out), nil
 }
+
+// Readable is what EncodeBytes wrote as a person reads it: printable text as it
+// is, and every other byte escaped, so that no terminal obeys it. It is not
+// reversible; what is no such spelling is escaped as it stands.
+func Readable(s string) string {
+	if raw, err := DecodeBytes(s); err == nil {
+		s = raw
+	}
+	if plainText(s) {
+		return s
+	}
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):
+			out.WriteString(s[i : i+n])
+		case r == '\n':
+			out.WriteString(`\n`)
+		case r == '\t':
+			out.WriteString(`\t`)
+		default:
+			for _, b := range []byte(s[i : i+n]) {
+				fmt.Fprintf(&out, `\x%02x`, b)
+			}
+		}
+		i += n
+	}
+	return out.String()
+}

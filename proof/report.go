@@ -153,7 +153,7 @@ func (f *Facts) text(b *strings.Builder) {
 		decision += " by " + strings.Join(f.Policies, ", ")
 	}
 	for _, l := range [][2]string{
-		{"subject", f.Subject}, {"command", f.Command}, {"decision", decision},
+		{"subject", f.Subject}, {"command", exeq.Readable(f.Command)}, {"decision", decision},
 		{"started", f.Started}, {"ended", f.Ended}, {"exit status", f.Exit},
 		{"trust ended", f.Revoked},
 	} {

@@ -78,7 +78,7 @@ func (e *lookingBack) tell(w io.Writer) {
 			return
 		}
 		made = append(made, p)
-		fmt.Fprintf(w, "exeq: the run %s %s, which %s: look at it before they do\n", verb, exeq.EncodeBytes(p), why)
+		fmt.Fprintf(w, "exeq: the run %s %s, which %s: look at it before they do\n", verb, exeq.Readable(exeq.EncodeBytes(p)), why)
 	}
 	slices.Sort(e.absent)
 	for _, p := range e.absent {
@@ -99,7 +99,7 @@ func (e *lookingBack) tell(w io.Writer) {
 		}
 	}
 	for _, why := range e.unseen {
-		fmt.Fprintf(w, "exeq: repositories in %s may have been made or changed unseen: %s\n", exeq.EncodeBytes(e.workspace), why)
+		fmt.Fprintf(w, "exeq: repositories in %s may have been made or changed unseen: %s\n", exeq.Readable(exeq.EncodeBytes(e.workspace)), why)
 	}
 }
 

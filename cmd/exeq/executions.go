@@ -84,7 +84,7 @@ func ps(ctx context.Context, c *call) int {
 	fmt.Fprintln(w, "EXECUTION\tSTATE\tPID\tSTARTED\tAGENT\tCOMMAND")
 	for _, s := range list {
 		e := summarise(ctx, in, s)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.State, dash(e.PID), e.Started, e.Agent, clip(e.Command, 60))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.shown(), dash(e.PID), e.Started, exeq.Readable(e.Agent), clip(e.Command, 60))
 	}
 	w.Flush()
 	return 0
@@ -102,6 +102,18 @@ type execution struct {
 	Agent   string     `json:"agent,omitempty"`
 	User    string     `json:"user,omitempty"`
 	Command string     `json:"command,omitempty"`
+}
+
+// shown is how it stands with an execution in a word: an end that was not the
+// command's own is not the same as one that was. In JSON that is the code.
+func (e *execution) shown() string {
+	switch {
+	case e.State != exeq.Sealed || e.Code == "" || e.Code == "exited":
+		return string(e.State)
+	case e.Code == "policy", e.Code == "appraisal":
+		return "revoked"
+	}
+	return e.Code
 }
 
 func summarise(ctx context.Context, in *standalone.Installation, s record.Summary) execution {
@@ -129,6 +141,15 @@ func logLeaves(ctx context.Context, c *call) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	only := fs.Arg(0)
+	if only != "" {
+		leaves, err := in.Store.Leaves(ctx, only)
+		if err == nil && len(leaves) == 0 {
+			err = fmt.Errorf("there is no execution %s; exeq ps --all lists them", only)
+		}
+		if err != nil {
+			return c.fail(err)
+		}
+	}
 	var after int64
 	for {
 		leaves, err := in.Store.Follow(ctx, after, 1000)
@@ -254,7 +275,7 @@ func lineage(ctx context.Context, c *call) int {
 			if depth == 0 {
 				who = e.User + " → "
 			}
-			fmt.Fprintf(c.stdout, "%s%s%s  %s  %s %s  %s\n", strings.Repeat("  ", depth), who, e.Agent, e.ID, e.State, e.Code, clip(e.Command, 60))
+			fmt.Fprintf(c.stdout, "%s%s%s  %s  %s  %s\n", strings.Repeat("  ", depth), who, exeq.Readable(e.Agent), e.ID, e.shown(), clip(e.Command, 60))
 		}
 		for _, child := range children[s.ID] {
 			walk(child, depth+1)
@@ -329,7 +350,9 @@ func dash(n int) string {
 	return fmt.Sprint(n)
 }
 
+// clip is an encoded command for a person, on one line.
 func clip(s string, n int) string {
+	s = exeq.Readable(s)
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"
 	}

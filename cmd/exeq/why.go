@@ -79,7 +79,7 @@ func (e *explained) text(w io.Writer) {
 	fmt.Fprintf(w, "%s  %s\n", d.Verdict, e.Why.Reason)
 	fmt.Fprintf(w, "\nrequest  %s by %s %q\n", r.Action, r.Subject.Type, r.Subject.ID)
 	for _, l := range [][2]string{
-		{strings.ToLower(r.Resource.Type), r.Resource.ID}, {"command", r.Context.Command}, {"workspace", r.Context.Workspace},
+		{strings.ToLower(r.Resource.Type), exeq.Readable(r.Resource.ID)}, {"command", exeq.Readable(r.Context.Command)}, {"workspace", exeq.Readable(r.Context.Workspace)},
 		{"tier", e.Inputs.Tier.String()}, {"policy set", d.PolicySet.String()},
 	} {
 		fmt.Fprintf(w, "  %-10s %s\n", l[0], l[1])
@@ -101,7 +101,7 @@ func (e *explained) text(w io.Writer) {
 	if len(e.Denied) > 0 {
 		fmt.Fprintln(w, "\ndenied while it ran")
 		for _, a := range e.Denied {
-			fmt.Fprintf(w, "  %s %s %s  by %v\n", a.Time, a.Activity.Action, a.Activity.Resource.ID, a.Policies)
+			fmt.Fprintf(w, "  %s %s %s  by %v\n", a.Time, a.Activity.Action, exeq.Readable(a.Activity.Resource.ID), a.Policies)
 		}
 	}
 }
