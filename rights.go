@@ -76,7 +76,7 @@ type Quotas struct {
 	Execs       int   `json:"execs,omitempty"`       // in total
 	Denials     int   `json:"denials,omitempty"`     // denied activities in total
 	WallSeconds int   `json:"wallSeconds,omitempty"` // CLOCK_BOOTTIME
-	OutputBytes int64 `json:"outputBytes,omitempty"` // stdout and stderr, where Exeq sees them, and the proxy's upload
+	OutputBytes int64 `json:"outputBytes,omitempty"` // written by its programs, as the kernel counts, and the proxy's upload
 	MemoryBytes int64 `json:"memoryBytes,omitempty"` // RLIMIT_AS-like bound a process
 	FileBytes   int64 `json:"fileBytes,omitempty"`   // RLIMIT_FSIZE
 }

@@ -51,7 +51,9 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 		unix.Poll(p, int(r.launch.Lease.Milliseconds())/2)
 		ev.Faults = append(ev.Faults, "no process is alive and init is")
 	}
-	ev.OutputBytes = 0
+	if r.launch.Rights.Quotas.OutputBytes > 0 && outputKnown() {
+		ev.OutputBytes = r.outputNow(&ev.Faults)
+	}
 	slices.Sort(ev.Faults)
 	if r.isGone() {
 		return nil, exeq.ErrGone

@@ -50,7 +50,7 @@ func TestNestedAsRootless(t *testing.T) {
 		"KillLeavesNothing": TestKillLeavesNothing, "EndOfCommandEndsItsDescendants": TestEndOfCommandEndsItsDescendants,
 		"LeaseLapses": TestLeaseLapses, "RenewalsKeepItAlive": TestRenewalsKeepItAlive,
 		"SupervisorKilled": TestSupervisorKilled, "SupervisorStopped": TestSupervisorStopped,
-		"SignalsAreForwarded": TestSignalsAreForwarded, "Quotas": TestQuotas,
+		"SignalsAreForwarded": TestSignalsAreForwarded, "Quotas": TestQuotas, "OutputIsCounted": TestOutputIsCounted,
 		"FailedLaunchLeavesNothing": TestFailedLaunchLeavesNothing, "RootBecomesTheOwner": TestRootBecomesTheOwner, "JobControl": TestJobControl, "RebuildWhileRunning": TestRebuildWhileRunning,
 	} {
 		t.Run(name, test)

@@ -171,7 +171,11 @@ func (r *running) apply() error {
 		a.Downgrades = append(a.Downgrades, "quota processes: counted at each tick, since the kernel exempts root from RLIMIT_NPROC")
 	}
 	if q.OutputBytes > 0 {
-		a.Downgrades = append(a.Downgrades, "quota outputBytes: counts what leaves through the proxy, standard output passes through unseen")
+		limit := outputLimit
+		if !outputKnown() {
+			limit = "quota outputBytes: this kernel does not count what processes write, so only what leaves through the proxy is"
+		}
+		a.Downgrades = append(a.Downgrades, limit)
 	}
 	a.Downgrades = append(a.Downgrades, r.downgrade...)
 	slices.Sort(a.Downgrades)

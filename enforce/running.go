@@ -46,6 +46,7 @@ type running struct {
 	deadline   int64
 	outOfTime  *exeq.QuotaError // the deadline is the end of the wall time, not of the lease
 	suspended  bool
+	output     output            // of one tick after the other
 	mounts     []mountLine       // that count, at the start
 	exit       *exeq.Exit        // of the command, once known
 	host       map[uint64]string // lines of the host's mounts, by id, at the start

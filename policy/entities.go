@@ -93,6 +93,85 @@ func decodeEntities(text string) (*directory, error) {
 	return d, nil
 }
 
+// entitiesWrong finds everything that is wrong with an entities.json.
+func entitiesWrong(f *jsonFile, v *value) {
+	if !v.is('[') {
+		f.problem(v.at, "document: a list is wanted here", `write [{"uid": {"type": "Agent", "id": "dev"}, "parents": []}]`)
+		return
+	}
+	parents := map[types.EntityUID][]types.EntityUID{}
+	places := map[types.EntityUID]*value{}
+	var order []types.EntityUID
+	for i := range v.items {
+		e, path := &v.items[i], fmt.Sprintf("[%d]", i)
+		if !f.shape(e, path, "uid", "parents", "attrs") {
+			continue
+		}
+		uid, ok := f.uid(e.member("uid"), e.at, path+".uid")
+		if a := e.member("attrs"); a != nil && (!a.is('{') || len(a.members) > 0) {
+			f.problem(a.at, path+".attrs: there are no attributes", "remove it")
+		}
+		if _, dup := parents[uid]; ok && dup {
+			f.problem(e.at, fmt.Sprintf("%s.uid: %s is listed twice", path, uid), "make one entry of them")
+		} else if ok {
+			parents[uid], places[uid] = []types.EntityUID{}, e
+			order = append(order, uid)
+		}
+		list := e.member("parents")
+		if list == nil {
+			continue
+		}
+		if !list.is('[') {
+			f.problem(list.at, path+".parents: a list is wanted", `write "parents": [] where there are none`)
+			continue
+		}
+		for j := range list.items {
+			p, where := &list.items[j], fmt.Sprintf("%s.parents[%d]", path, j)
+			puid, known := f.uid(p, p.at, where)
+			switch {
+			case !ok || !known:
+			case uid.Type == typeNode || puid.Type != typeTeam:
+				f.problem(p.at, fmt.Sprintf("%s: %s cannot be in %s", where, uid, puid), "users, agents and teams are in teams")
+			default:
+				parents[uid] = append(parents[uid], puid)
+			}
+		}
+	}
+	for _, uid := range order {
+		for _, p := range parents[uid] {
+			if _, ok := parents[p]; !ok {
+				f.problem(places[uid].at, fmt.Sprintf("%s is in %s, which is not listed", uid, p), "list it too")
+			}
+		}
+		if closure(uid, parents) == nil {
+			f.problem(places[uid].at, fmt.Sprintf("%s is in itself", uid), "break the circle of parents")
+		}
+	}
+}
+
+// uid reads the name of an entity or says what is wrong with it.
+func (f *jsonFile) uid(v *value, at int, path string) (u types.EntityUID, ok bool) {
+	const fix = `write {"type": "Agent", "id": "dev"}; the types are User, Agent, Team and Node`
+	if v == nil {
+		f.problem(at, path+": it is missing", fix)
+		return u, false
+	}
+	if !f.shape(v, path, "type", "id") {
+		return u, false
+	}
+	var e exeq.Entity
+	for name, to := range map[string]*string{"type": &e.Type, "id": &e.ID} {
+		if m := v.member(name); m != nil {
+			*to, _ = m.text.(string)
+		}
+	}
+	u, err := directoryUID(e)
+	if err != nil {
+		f.problem(v.at, path+": "+err.Error(), fix)
+	}
+	return u, err == nil
+}
+
 // closure gives uid and everything above it; nil where it is above itself.
 func closure(uid types.EntityUID, parents map[types.EntityUID][]types.EntityUID) []types.EntityUID {
 	seen := map[types.EntityUID]bool{uid: true}

@@ -29,13 +29,13 @@ func build(src *Source) (*Set, []Problem) {
 	var problems []Problem
 	if text, ok := src.Files[SettingsFile]; ok {
 		if s.settings, err = decodeSettings(text); err != nil {
-			problems = append(problems, Problem{File: SettingsFile, Message: err.Error(), Fix: "see docs/policy.md for its members"})
+			problems = append(problems, explain(SettingsFile, text, err, settingsWrong)...)
 		}
-		problems = append(problems, s.settings.lint()...)
+		problems = append(problems, s.settings.lint(text)...)
 	}
 	if text, ok := src.Files[EntitiesFile]; ok {
 		if s.directory, err = decodeEntities(text); err != nil {
-			problems = append(problems, Problem{File: EntitiesFile, Message: err.Error(), Fix: "see docs/policy.md for its form"})
+			problems = append(problems, explain(EntitiesFile, text, err, entitiesWrong)...)
 			s.directory = &directory{}
 		}
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -88,17 +89,26 @@ var errorPlace = sync.OnceValue(func() *regexp.Regexp {
 
 // parseProblem moves the parser's position from the statement to the file.
 func parseProblem(r *rule, err error) Problem {
-	p := r.problem(strings.TrimPrefix(err.Error(), "parser error: "), "")
+	p, fix := r.problem(strings.TrimPrefix(err.Error(), "parser error: "), ""), ""
 	if m := errorPlace().FindStringSubmatch(err.Error()); m != nil {
 		line, _ := strconv.Atoi(m[1])
 		col, _ := strconv.Atoi(m[2])
+		at := col - 1 // in the statement
+		for l := range strings.Lines(r.text) {
+			if line--; line == 0 {
+				break
+			}
+			at += len(l)
+		}
+		fix = mistakeFix(m[3], r.text, at)
+		line, _ = strconv.Atoi(m[1])
 		if line == 1 {
 			col += r.column - 1
 		}
 		p.Line, p.Column = r.line+line-1, col
 		p.Message = "does not parse: " + m[3]
 	}
-	p.Fix = "see docs/policy.md for the grammar and an example"
+	p.Fix = cmp.Or(fix, "see docs/policy.md for the grammar and an example")
 	return p
 }
 

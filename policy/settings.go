@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/exeq/exeq"
@@ -106,16 +108,91 @@ func hazard(name string) string {
 	return ""
 }
 
-// lint warns of names that open more than they seem to.
-func (s *Settings) lint() (problems []Problem) {
+// lint warns of names that open more than they seem to, and of a quota that
+// bounds less than its name says.
+func (s *Settings) lint(text string) []Problem {
 	if s == nil {
 		return nil
 	}
+	suspect := s.Quotas.OutputBytes > 0
 	for _, n := range s.Environment {
-		if why := hazard(n); why != "" {
-			problems = append(problems, Problem{File: SettingsFile, Warning: true, Message: fmt.Sprintf("environment %q: %s", n, why),
-				Fix: "leave it out and list the names that the programs need"})
+		suspect = suspect || hazard(n) != ""
+	}
+	if !suspect {
+		return nil
+	}
+	v, err := readValue(text)
+	if err != nil {
+		return nil // it was decoded before
+	}
+	f := &jsonFile{name: SettingsFile, text: text}
+	if list := v.member("environment"); list != nil {
+		for _, n := range list.items {
+			name, _ := n.text.(string)
+			if why := hazard(name); why != "" {
+				f.problem(n.at, fmt.Sprintf("environment %q: %s", name, why), "leave it out and list the names that the programs need").Warning = true
+			}
 		}
 	}
-	return problems
+	if q := v.member("quotas"); q != nil && s.Quotas.OutputBytes > 0 {
+		f.problem(q.member("outputBytes").at, "quotas.outputBytes counts what write calls carry, once a second, and not what is written through memory mappings or splice, nor the last second of processes that nobody waits for",
+			"it stops what is too talkative, not what hides; fileBytes is held by the kernel for each file").Warning = true
+	}
+	return f.problems
 }
+
+// settingsWrong finds everything that is wrong with a settings.json.
+func settingsWrong(f *jsonFile, v *value) {
+	if !f.shape(v, "document", "environment", "quotas", "tierFloor") {
+		return
+	}
+	for i := range v.members {
+		switch m := &v.members[i]; m.key {
+		case "environment":
+			if !m.is('[') {
+				f.problem(m.at, "environment: a list is wanted here", `write for example ["PATH", "LC_*"]`)
+			}
+			for i, n := range m.items {
+				if name, ok := n.text.(string); !ok || !variableName(name) {
+					f.problem(n.at, fmt.Sprintf("environment[%d]: %v is not a variable name with an optional trailing *", i, shown(&n)), `write for example "LC_*"`)
+				}
+			}
+		case "quotas":
+			if !f.shape(m, "quotas", quotaNames...) {
+				continue
+			}
+			for i := range m.members {
+				q := &m.members[i]
+				n, ok := q.text.(json.Number)
+				bound, err := strconv.ParseInt(string(n), 10, 64)
+				switch {
+				case !contains(quotaNames, q.key):
+				case !ok || err != nil:
+					f.problem(q.at, fmt.Sprintf("quotas.%s: %v is no whole number", q.key, shown(q)), "write digits alone, 0 for no bound")
+				case bound < 0:
+					f.problem(q.at, fmt.Sprintf("quotas.%s: %d is negative", q.key, bound), "write the bound, or 0 for none")
+				}
+			}
+		case "tierFloor":
+			name, ok := m.text.(string)
+			if _, err := exeq.ParseTier(name); name != "" && err != nil || !ok {
+				f.problem(m.at, fmt.Sprintf("tierFloor: %v is no tier", shown(m)), `the tiers are "kernel", "kernel-lite", "rootless" and "nested"`)
+			}
+		}
+	}
+}
+
+// shown spells a value as it stands in the file, as far as it is short.
+func shown(v *value) string {
+	switch t := v.text.(type) {
+	case string:
+		return fmt.Sprintf("%.60q", t)
+	case json.Delim:
+		return map[json.Delim]string{'{': "an object", '[': "a list"}[t]
+	case nil:
+		return "null"
+	}
+	return fmt.Sprintf("%.60v", v.text)
+}
+
+var quotaNames = []string{"processes", "execs", "denials", "wallSeconds", "outputBytes", "memoryBytes", "fileBytes"}
