@@ -158,6 +158,9 @@ func (p *Proxy) dial(ctx context.Context, t target) (net.Conn, error) {
 	for _, a := range addrs {
 		c, err := p.cfg.Dial(ctx, "tcp", netip.AddrPortFrom(a, uint16(t.port)).String())
 		if err == nil {
+			if p.cfg.Reached != nil {
+				p.cfg.Reached(t.String())
+			}
 			return &counted{Conn: c, total: &p.bytesOut}, nil
 		}
 		p.cfg.Logger.Debug("dial", "endpoint", t.String(), "address", a.String(), "err", err)

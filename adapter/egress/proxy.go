@@ -52,6 +52,9 @@ type Config struct {
 	// Say, where not nil, gets the one line of each denial ("exeq: connect to
 	// …"), each distinct line once: many clients show their user only a 403.
 	Say func(line string)
+	// Reached, where not nil, gets each host:port that a connection was made to,
+	// maybe more than once, from several goroutines.
+	Reached func(endpoint string)
 
 	MaxConns    int           // of the execution at once; 0: exeq.MaxProxyConns
 	HeadTimeout time.Duration // from the first byte of a head to its end; 0: 10 s

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/standalone"
@@ -28,11 +29,19 @@ permit (
 permit (principal, action == Exeq::Action::"write", resource);
 `
 
+// unconfined is what is to be known before learn is used.
+const unconfined = `learn runs COMMAND nearly unconfined: it may read, write, start and reach what you
+may. Kept from it are Exeq's own state, keys, policy and binary, and the addresses of
+cloud metadata; what it does is on record. Learn from what you would run without Exeq.
+`
+
 func learn(ctx context.Context, c *call) int {
 	var o runOptions
 	var out string
 	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
 		o.define(fs)
+		usage := fs.Usage
+		fs.Usage = func() { usage(); fmt.Fprint(c.stderr, "\n"+unconfined) }
 		fs.StringVar(&out, "o", "policy", "directory to write the policy to; must not exist")
 	})
 	if !ok {
@@ -52,6 +61,7 @@ func learn(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.fail(err)
 	}
+	fmt.Fprintln(c.stderr, "exeq: learn runs this nearly unconfined: it may do what you may, but for Exeq's own state and policy (exeq learn -h)")
 	o.set, o.observe = set, true
 	outcome, err := o.govern(ctx, c)
 	if outcome == nil || outcome.State != exeq.Sealed {
@@ -60,6 +70,12 @@ func learn(ctx context.Context, c *call) int {
 	}
 	if err := writeLearned(ctx, c, &o, outcome.ID, out); err != nil {
 		return c.fail(err)
+	}
+	if err != nil {
+		fmt.Fprintf(c.stderr, "exeq: %s\n", err)
+	}
+	if outcome.Exit.Code != 0 {
+		fmt.Fprintf(c.stderr, "exeq: the command failed (exit status %d): the policy allows what it did until then, and not what it would have done\n", outcome.Exit.Code)
 	}
 	return exitOf(outcome, err)
 }
@@ -83,11 +99,20 @@ func writeLearned(ctx context.Context, c *call, o *runOptions, id, out string) e
 	if err != nil {
 		return err
 	}
+	unreached := map[string]bool{}
 	observed := make([]exeq.Activity, 0, len(entries))
 	for _, e := range entries {
-		if e.Verdict.Permits() {
-			observed = append(observed, e.Activity)
+		if !e.Verdict.Permits() {
+			continue
 		}
+		if _, ok := o.reached.Load(e.Activity.Resource.ID); e.Activity.Action == exeq.ActionConnect && !ok {
+			unreached[e.Activity.Resource.ID] = true
+			continue
+		}
+		observed = append(observed, e.Activity)
+	}
+	for _, endpoint := range slices.Sorted(keys(unreached)) {
+		fmt.Fprintf(c.stderr, "exeq: %s was asked for and not reached: the policy does not allow it\n", exeq.Readable(endpoint))
 	}
 	src, err := policy.Learn(observed, d.Request)
 	if err != nil {

@@ -41,6 +41,7 @@ type runOptions struct {
 	// set and observe are learn's: grant what the command does, and note it.
 	set     *policy.Set
 	observe bool
+	reached sync.Map // host:port that a connection was made to, for learn
 }
 
 func run(ctx context.Context, c *call) int {
@@ -203,6 +204,7 @@ func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, lo
 	l.Egress = func(from net.Listener) {
 		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log,
 			Say:        func(line string) { fmt.Fprintln(c.stderr, line) },
+			Reached:    func(endpoint string) { o.reached.Store(endpoint, true) },
 			InsideHost: nested.Host, Inside: inside.serve, Bound: inside.bound})
 		proxy.Store(p)
 		p.Serve(from)
