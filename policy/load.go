@@ -73,12 +73,21 @@ func (s *Set) checkRules() (problems []Problem) {
 			labels[l] = true
 		}
 	}
-	found := make([][]Problem, len(s.rules))
-	parallel(len(s.rules), func(i int) {
-		r := s.rules[i]
-		r.actions = scopeActions(r.policy.Action)
-		if found[i] = r.validate(); len(found[i]) == 0 {
-			found[i] = r.lint(s.directory, labels)
+	groups := byScope(s.rules)
+	found := make([][]Problem, len(groups))
+	parallel(len(groups), func(i int) {
+		actions := scopeActions(groups[i][0].policy.Action)
+		valid := valid(groups[i])
+		for _, r := range groups[i] {
+			r.actions = actions
+			ps := []Problem(nil)
+			if !valid {
+				ps = r.validate()
+			}
+			if len(ps) == 0 {
+				ps = r.lint(s.directory, labels)
+			}
+			found[i] = append(found[i], ps...)
 		}
 	})
 	return append(problems, slices.Concat(found...)...)
@@ -124,57 +133,6 @@ func scopeActions(s ast.IsActionScopeNode) []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// validate runs Cedar's strict validator; its error order is random, ours is not.
-func (r *rule) validate() (problems []Problem) {
-	err := vocabulary().validator.Policy("", r.policy)
-	if err == nil {
-		return nil
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if line != "" {
-			problems = append(problems, r.problem(line, validationFix(line)))
-		}
-	}
-	sortProblems(problems)
-	return slices.Compact(problems)
-}
-
-// validationFix says what to write, for the mistakes that people make.
-func validationFix(message string) string {
-	switch {
-	case strings.Contains(message, "applicable action"):
-		return "run and exec take an Exeq::Program, read and write an Exeq::Path, connect an Exeq::Endpoint, call_tool an Exeq::Tool; " +
-			"of places, resource in Exeq::Path, Exeq::Workspace, Exeq::Home or Exeq::Tmp"
-	case strings.Contains(message, "unrecognized action"):
-		return "the actions are " + strings.Join(vocabulary().names, ", ") + " and the group activity, as in Exeq::Action::\"read\""
-	case strings.Contains(message, "unrecognized entity type"):
-		return "the types are " + strings.Join(typeNames(), ", ")
-	case strings.Contains(message, "optional attribute"):
-		return "ask first, as in context.claimed has intent && context.claimed.intent == \"…\""
-	case strings.Contains(message, "not found"):
-		return "the context has " + strings.Join(contextNames(), ", ") + "; see docs/policy.md"
-	}
-	return "see docs/policy.md for the types of the schema"
-}
-
-func typeNames() []string {
-	var out []string
-	for t := range vocabulary().ancestors {
-		out = append(out, string(t))
-	}
-	slices.Sort(out)
-	return out
-}
-
-func contextNames() []string {
-	var out []string
-	for k := range maps.Keys(contextKeys) {
-		out = append(out, string(k))
-	}
-	slices.Sort(out)
-	return out
 }
 
 func sortProblems(ps []Problem) {
