@@ -22,11 +22,65 @@ type Recorded struct {
 type Change struct {
 	Recorded
 	Now exeq.Decision `json:"now"`
+	// Changed names what does: verdict, needs, obligations, labels, policies.
+	Changed []string `json:"changed"`
+}
+
+// Verdict reports whether the verdict itself changes.
+func (c *Change) Verdict() bool { return c.Decision.Verdict != c.Now.Verdict }
+
+// Rules reports whether nothing but the deciding policies changes.
+func (c *Change) Rules() bool { return len(c.Changed) == 1 && c.Changed[0] == "policies" }
+
+// Words say what changes, before and after, in the words of the record.
+func (c *Change) Words() string {
+	var out []string
+	for _, part := range c.parts() {
+		if part.name != "verdict" && !slices.Equal(part.was, part.now) {
+			out = append(out, part.name+" "+listed(part.was)+" → "+listed(part.now))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func listed(ids []string) string {
+	if len(ids) == 0 {
+		return "none"
+	}
+	return strings.Join(ids, ", ")
+}
+
+type part struct {
+	name     string
+	was, now []string
+}
+
+// parts are all that is hashed and published of a decision but the set that
+// made it.
+func (c *Change) parts() []part {
+	a, b := &c.Decision, &c.Now
+	return []part{
+		{"verdict", []string{string(a.Verdict)}, []string{string(b.Verdict)}}, {"needs", a.Needs, b.Needs},
+		{"obligations", a.Obligations, b.Obligations}, {"labels", a.Labels, b.Labels}, {"policies", a.Policies, b.Policies},
+	}
+}
+
+// rank puts what matters first: another verdict, another consequence, another
+// reason.
+func (c *Change) rank() int {
+	switch {
+	case c.Verdict():
+		return 0
+	case !c.Rules():
+		return 1
+	}
+	return 2
 }
 
 // Replay decides recorded requests again and gives those whose verdict, needs,
-// obligations, labels or determining policies change, in the order of history.
-// A request that cannot be decided any more counts as denied. The error is the
+// obligations, labels or determining policies change: verdicts first, then the
+// other consequences, then where the deciding policies alone change, each in the
+// order of history. A request that cannot be decided any more counts as denied. The error is the
 // context's.
 func (s *Set) Replay(ctx context.Context, history []Recorded) ([]Change, error) {
 	workers := min(runtime.GOMAXPROCS(0), len(history)/64+1)
@@ -40,7 +94,7 @@ func (s *Set) Replay(ctx context.Context, history []Recorded) ([]Change, error) 
 					return
 				}
 				if now := s.replayOne(h); !sameDecision(h.Decision, now) {
-					found[w] = append(found[w], Change{h, now})
+					found[w] = append(found[w], changed(h, now))
 				}
 			}
 		})
@@ -49,7 +103,19 @@ func (s *Set) Replay(ctx context.Context, history []Recorded) ([]Change, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return slices.Concat(found...), nil
+	all := slices.Concat(found...)
+	slices.SortStableFunc(all, func(a, b Change) int { return a.rank() - b.rank() })
+	return all, nil
+}
+
+func changed(h Recorded, now exeq.Decision) Change {
+	c := Change{Recorded: h, Now: now}
+	for _, part := range c.parts() {
+		if !slices.Equal(part.was, part.now) {
+			c.Changed = append(c.Changed, part.name)
+		}
+	}
+	return c
 }
 
 func (s *Set) replayOne(h Recorded) (d exeq.Decision) {
@@ -59,8 +125,7 @@ func (s *Set) replayOne(h Recorded) (d exeq.Decision) {
 	return d
 }
 
-// sameDecision compares all that is hashed and published of a decision but the
-// set that made it.
+// sameDecision compares the parts of two decisions without making them.
 func sameDecision(a, b exeq.Decision) bool {
 	return a.Verdict == b.Verdict && slices.Equal(a.Policies, b.Policies) && slices.Equal(a.Needs, b.Needs) &&
 		slices.Equal(a.Obligations, b.Obligations) && slices.Equal(a.Labels, b.Labels)
@@ -76,6 +141,10 @@ type Difference struct {
 	// Settings and Entities tell whether these files changed.
 	Settings bool `json:"settings,omitempty"`
 	Entities bool `json:"entities,omitempty"`
+	// Recorded is how many requests both sets decided, Verdicts for how many of
+	// them the verdict changes.
+	Recorded int `json:"recorded"`
+	Verdicts int `json:"verdicts"`
 	// Decisions are the recorded requests that the new set decides otherwise
 	// than the old one.
 	Decisions []Change `json:"decisions,omitempty"`
@@ -87,6 +156,7 @@ func Diff(ctx context.Context, from, to *Set, history []Recorded) (*Difference, 
 	d := &Difference{
 		Settings: from.source.Files[SettingsFile] != to.source.Files[SettingsFile],
 		Entities: from.source.Files[EntitiesFile] != to.source.Files[EntitiesFile],
+		Recorded: len(history),
 	}
 	old := map[string]*rule{}
 	for _, r := range from.rules {
@@ -116,6 +186,11 @@ func Diff(ctx context.Context, from, to *Set, history []Recorded) (*Difference, 
 	}
 	var err error
 	d.Decisions, err = to.Replay(ctx, before)
+	for i := range d.Decisions {
+		if d.Decisions[i].Verdict() {
+			d.Verdicts++
+		}
+	}
 	return d, err
 }
 

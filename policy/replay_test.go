@@ -275,3 +275,38 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// TestVerdictsComeFirst: what changes a verdict is not lost among what keeps it,
+// and each change says what it is.
+func TestVerdictsComeFirst(t *testing.T) {
+	set := mustLoad(t, Starter())
+	var history []Recorded
+	add := func(id, path string, bend func(*exeq.Decision)) {
+		r, in := testRequest(exeq.ActionRead, path), testInputs()
+		d := decide(t, set, r, in)
+		bend(&d)
+		history = append(history, Recorded{ID: id, Request: r, Inputs: in, Decision: d})
+	}
+	for range 200 {
+		add("rules", "/home/u/app/main.go", func(d *exeq.Decision) { d.Policies = []string{"other"} })
+	}
+	add("label", "/home/u/app/main.go", func(d *exeq.Decision) { d.Labels, d.Policies = []string{"pii"}, []string{"other"} })
+	add("verdict", "/home/u/app/main.go", func(d *exeq.Decision) { d.Verdict, d.Policies = exeq.Deny, nil })
+	add("same", "/home/u/app/main.go", func(*exeq.Decision) {})
+	add("verdict2", "/nowhere", func(d *exeq.Decision) { d.Verdict = exeq.Allow })
+	changes, err := set.Replay(t.Context(), history)
+	if err != nil || len(changes) != 203 {
+		t.Fatalf("%d changes, %v", len(changes), err)
+	}
+	for i, want := range []struct{ id, changed, words string }{
+		{"verdict", "verdict policies", "policies none → workspace-files"},
+		{"verdict2", "verdict", ""},
+		{"label", "labels policies", "labels pii → none; policies other → workspace-files"},
+		{"rules", "policies", "policies other → workspace-files"},
+	} {
+		c := changes[i]
+		if c.ID != want.id || strings.Join(c.Changed, " ") != want.changed || c.Words() != want.words {
+			t.Errorf("change %d is %s, %q, %q; want %+v", i, c.ID, c.Changed, c.Words(), want)
+		}
+	}
+}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/policy"
 )
 
@@ -140,26 +142,103 @@ func policyReplay(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.fail(err)
 	}
-	if asJSON {
-		printJSON(c.stdout, changes)
-		return 0
-	}
-	printChanges(c, changes)
 	others := 0
 	for _, h := range history {
 		if h.Decision.PolicySet != set.PolicySet() {
 			others++
 		}
 	}
-	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change from what is on record (%d were made under another set than this)\n",
-		len(history), len(changes), others)
+	if asJSON {
+		printJSON(c.stdout, replayed{len(history), verdictChanges(changes), others, changes})
+		return 0
+	}
+	printChanges(c, changes)
+	fmt.Fprintf(c.stdout, "%d recorded decisions, %d would change from what is on record%s (%d were made under another set than this)\n",
+		len(history), len(changes), summed(changes), others)
 	return 0
 }
 
-func printChanges(c *call, changes []policy.Change) {
-	for _, ch := range changes {
-		fmt.Fprintf(c.stdout, "%s  %s → %s  %s %s\n", ch.ID, ch.Decision.Verdict, ch.Now.Verdict, ch.Request.Action, clip(ch.Request.Context.Command, 60))
+// replayed is what `policy replay --json` prints.
+type replayed struct {
+	Recorded int             `json:"recorded"`
+	Verdicts int             `json:"verdicts"` // that would change; these come first in Changes
+	OtherSet int             `json:"otherSet"` // decisions that were made under another set
+	Changes  []policy.Change `json:"changes"`
+}
+
+func verdictChanges(changes []policy.Change) (n int) {
+	for i := range changes {
+		if changes[i].Verdict() {
+			n++
+		}
 	}
+	return n
+}
+
+// printChanges prints a line for each verdict that changes, and one for all
+// decisions that keep it and change in the same way.
+func printChanges(c *call, changes []policy.Change) {
+	var kinds []string
+	alike := map[string][]*policy.Change{}
+	for i := range changes {
+		ch := &changes[i]
+		if ch.Verdict() {
+			fmt.Fprintf(c.stdout, "%s  %s → %s  %s; %s\n", ch.ID, ch.Decision.Verdict, ch.Now.Verdict, asked(ch), ch.Words())
+			continue
+		}
+		kind := fmt.Sprintf("%s as before; %s", ch.Now.Verdict, ch.Words())
+		if alike[kind] == nil {
+			kinds = append(kinds, kind)
+		}
+		alike[kind] = append(alike[kind], ch)
+	}
+	for _, kind := range kinds {
+		same := alike[kind]
+		fmt.Fprintf(c.stdout, "%s", same[0].ID)
+		if n := len(same) - 1; n > 0 {
+			fmt.Fprintf(c.stdout, " and %d more", n)
+		}
+		fmt.Fprintf(c.stdout, "  %s\n", kind)
+	}
+}
+
+// asked is what a decision was about.
+func asked(ch *policy.Change) string {
+	what := ch.Request.Context.Command
+	if ch.Request.Action != exeq.ActionRun || what == "" {
+		what = ch.Request.Resource.ID
+	}
+	return ch.Request.Action + " " + clip(what, 60)
+}
+
+// summed counts changes by what they are; "" where there are none.
+func summed(changes []policy.Change) string {
+	if len(changes) == 0 {
+		return ""
+	}
+	turns, rules := map[string]int{}, 0
+	for i := range changes {
+		switch ch := &changes[i]; {
+		case ch.Verdict():
+			turns[string(ch.Decision.Verdict)+" → "+string(ch.Now.Verdict)]++
+		case ch.Rules():
+			rules++
+		}
+	}
+	var out []string
+	for _, turn := range slices.Sorted(maps.Keys(turns)) {
+		out = append(out, fmt.Sprintf("%d %s", turns[turn], turn))
+	}
+	if len(out) == 0 {
+		out = []string{"no verdict"}
+	}
+	if n := len(changes) - verdictChanges(changes) - rules; n > 0 {
+		out = append(out, fmt.Sprintf("%d in obligations, labels or needs", n))
+	}
+	if rules > 0 {
+		out = append(out, fmt.Sprintf("%d in the deciding policies alone", rules))
+	}
+	return ": " + strings.Join(out, ", ")
 }
 
 func policyDiff(ctx context.Context, c *call) int {
@@ -215,7 +294,7 @@ func policyDiff(ctx context.Context, c *call) int {
 		fmt.Fprintln(c.stdout, "~ entities.json")
 	}
 	printChanges(c, d.Decisions)
-	fmt.Fprintf(c.stdout, "%d recorded requests decided by both sets, %d would change from the old set to the new (what is on record is not compared: see replay)\n",
-		len(history), len(d.Decisions))
+	fmt.Fprintf(c.stdout, "%d recorded requests decided by both sets, %d would change from the old set to the new%s (what is on record is not compared: see replay)\n",
+		len(history), len(d.Decisions), summed(d.Decisions))
 	return 0
 }
