@@ -171,6 +171,8 @@ func (s *Store) look(ctx context.Context, st *state) (err error) {
 	switch {
 	case errors.Is(err, errNoLog) && st.covered == 0:
 		return nil
+	case errors.Is(err, errNoLog):
+		return fmt.Errorf("%w: the published log is gone, and the store saw entries in it", ErrDamaged)
 	case err != nil:
 		return recordErr("open the log", err)
 	case cp.tree.N < st.covered: // every covered row is in it

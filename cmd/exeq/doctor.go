@@ -34,6 +34,9 @@ func doctor(ctx context.Context, c *call) int {
 	if _, err := os.Stat(dir); err != nil {
 		dir = os.TempDir() // nothing is made only to look
 	}
+	if id := os.Getenv(exeq.ExecutionVariable); id != "" {
+		fmt.Fprintf(c.stderr, "exeq doctor: this is inside execution %s: what follows is what is left to it, and says nothing about the machine\n", id)
+	}
 	facts := probe.Full(probe.Options{Scratch: dir})
 	tier, why := probe.BestTier(facts)
 	if node, err := askNode(ctx); err == nil && tier == exeq.TierRootless {

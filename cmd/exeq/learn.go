@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/nested"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 )
@@ -49,6 +50,9 @@ func learn(ctx context.Context, c *call) int {
 	}
 	if o.argv = fs.Args(); len(o.argv) == 0 {
 		return c.misuse("no command given")
+	}
+	if nested.Inside() {
+		return c.fail(fmt.Errorf("this is inside execution %s, which observes for nobody: learn outside of it", os.Getenv(exeq.ExecutionVariable)))
 	}
 	if _, err := os.Lstat(out); err == nil {
 		return c.fail(fmt.Errorf("%s exists: name another directory with -o", out))

@@ -134,6 +134,11 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	go inst.Store.WhenBehind(watching, func(context.Context) error { return drainer(inst.LeaveDrainer) })
 
 	hidden, unseen := inst.Hidden()
+	for _, p := range hidden {
+		if within(at.Workspace, p) {
+			return nil, fmt.Errorf("the working directory lies in %s, which is hidden from what runs: run this elsewhere", p)
+		}
+	}
 	if node != nil {
 		hidden = append(hidden, nodeSocket())
 	}
@@ -165,6 +170,9 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 			case perr != nil:
 				err = errors.Join(err, perr)
 			}
+		}
+		if hint := unseenRepository(at.Workspace, launch.Rights); hint != "" && out.Exit.Code != 0 && ranGit(ctx, inst, o, out.ID) {
+			fmt.Fprintf(c.stderr, "exeq: %s\n", hint)
 		}
 		o.tell(c, inst, out, err)
 	}

@@ -38,6 +38,9 @@ func LookPath(command, pathEnv, dir, store string) (*Command, error) {
 	if command == "" {
 		return nil, fmt.Errorf("programs: no command: %w", os.ErrNotExist)
 	}
+	if command == "." || command == ".." {
+		return nil, fmt.Errorf("programs: %s: %w, and no command", command, unix.EISDIR)
+	}
 	if strings.Contains(command, "/") {
 		if !filepath.IsAbs(command) {
 			command = dir + "/" + command
@@ -59,6 +62,9 @@ func LookPath(command, pathEnv, dir, store string) (*Command, error) {
 		c, err := open(d+"/"+command, store)
 		if err == nil {
 			return c, nil
+		}
+		if errors.Is(err, unix.EISDIR) {
+			continue // a directory of that name is no command
 		}
 		if errors.Is(err, unix.EACCES) && unix.Faccessat(unix.AT_FDCWD, d, unix.X_OK, unix.AT_EACCESS) != nil {
 			continue // a directory that may not be looked into
@@ -91,6 +97,9 @@ func open(name, store string) (*Command, error) {
 	}
 	// AT_EACCESS on the descriptor: the permission to execute this inode.
 	if err := unix.Faccessat(unix.AT_FDCWD, fdPath(f.fd), unix.X_OK, unix.AT_EACCESS); err != nil {
+		if errors.Is(err, unix.EACCES) {
+			err = fmt.Errorf("%w: it may not be executed (chmod +x it, or name what it is for: sh FILE)", err)
+		}
 		return nil, fmt.Errorf("programs: %s: %w", f.Path, err)
 	}
 	r, err := f.Open()
