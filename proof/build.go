@@ -48,6 +48,7 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 	s := newSelection(disclose)
 	order := map[string]int{}
 	seqs := map[string]*exeq.Leaf{}
+	leaves := make([]*exeq.Leaf, 0, len(m.Leaves))
 	for i, raw := range m.Leaves {
 		l, err := exeq.ParseLeaf(raw)
 		if err != nil {
@@ -57,9 +58,10 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 			p.Execution = l.Execution
 		}
 		order[l.ID], seqs[l.ID] = len(order), l
+		leaves = append(leaves, l)
 		p.Leaves = append(p.Leaves, string(raw))
 	}
-	if err := p.addContext(m, s, order); err != nil {
+	if err := p.addContext(m, leaves, s, order); err != nil {
 		return nil, err
 	}
 	for _, d := range m.Disclosures {
@@ -103,20 +105,14 @@ func Build(m *Material, disclose ...string) (*Proof, error) {
 
 // addContext takes in the leaves that the execution's rest on, but none that
 // would say nothing in this proof; see idle.
-func (p *Proof) addContext(m *Material, s *selection, order map[string]int) error {
-	var leaves, context []*exeq.Leaf
-	parse := func(from [][]byte, to *[]*exeq.Leaf) error {
-		for _, raw := range from {
-			l, err := exeq.ParseLeaf(raw)
-			if err != nil {
-				return fmt.Errorf("proof: %w", err)
-			}
-			*to = append(*to, l)
+func (p *Proof) addContext(m *Material, leaves []*exeq.Leaf, s *selection, order map[string]int) error {
+	var context []*exeq.Leaf
+	for _, raw := range m.Context {
+		l, err := exeq.ParseLeaf(raw)
+		if err != nil {
+			return fmt.Errorf("proof: %w", err)
 		}
-		return nil
-	}
-	if err := cmp.Or(parse(m.Leaves, &leaves), parse(m.Context, &context)); err != nil {
-		return err
+		context = append(context, l)
 	}
 	opens := map[string]bool{} // policy leaves
 	var permit *exeq.Permit

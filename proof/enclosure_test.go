@@ -88,7 +88,15 @@ func TestEnclosure(t *testing.T) {
 			a.Tier, a.Enclosure = exeq.TierKernelLite, w.word
 			start.Private["applied"], start.Leaf.Body.Tier = a, exeq.TierKernelLite
 			trust := w.Trust()
-			report, err := proof.Verify(w.Bundle(w.Seal(w.plan)), trust, proof.Options{Replay: prooftest.Replay})
+			run := w.Seal(w.plan)
+			// Whatever its word is worth: kept back, it is worth nothing.
+			for _, field := range []string{"permit", "applied", "audience"} {
+				l := verify(t, w.Bundle(run, "-"+field), trust).Line(proof.CheckAudience)
+				if l.Status == proof.Proved || l.Status == proof.Attested || c.status == proof.Proved && l.Status != proof.NotDisclosed {
+					t.Errorf("without %s it is %s: %s", field, l.Status, l.Detail)
+				}
+			}
+			report, err := proof.Verify(w.Bundle(run), trust, proof.Options{Replay: prooftest.Replay})
 			if err != nil {
 				t.Fatal(err)
 			}
