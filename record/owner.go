@@ -134,6 +134,7 @@ type Recovery struct {
 	Drained int      // of these, put into the log now
 	Lost    []string // executions sealed as lost: their owner is dead
 	Overdue bool     // the oldest waited longer than a drainer that lives lets it
+	Live    bool     // an execution has an owner that lives; stopped (^Z) it drains nothing
 }
 
 // Findings says it in words, one line each; empty when nothing was found.
@@ -142,8 +143,9 @@ func (r *Recovery) Findings() []string {
 	for _, id := range r.Lost {
 		out = append(out, fmt.Sprintf("execution %s was lost: its supervisor died before the end; sealed as lost", id))
 	}
-	// Younger leaves are only some that a drainer had not come to yet.
-	if r.Drained > 0 && (r.Overdue || len(r.Lost) > 0) {
+	// Younger leaves are only some that a drainer had not come to yet, and those of
+	// a run that is under way were left by nobody.
+	if r.Drained > 0 && (r.Overdue && !r.Live || len(r.Lost) > 0) {
 		out = append(out, fmt.Sprintf("%d leaves of an earlier run had not reached the log; they are in it now", r.Drained))
 	}
 	return out
@@ -193,6 +195,7 @@ func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
 	}
 	for id, o := range s.found.owners {
 		if o.alive() != dead {
+			r.Live = true
 			continue
 		}
 		sealed, err := s.sealLost(ctx, id)
