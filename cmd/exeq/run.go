@@ -162,17 +162,19 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	out, err := governor.Run(ctx, launch, exeq.Inputs{Tier: enforcer.Tier()}, "")
 	children.wait()
 	back.tell(c.stderr)
-	if out != nil && out.State == exeq.Sealed {
-		if proofTo != nil {
-			switch perr := inst.WriteProof(ctx, out.ID, proofTo); {
-			case perr != nil && err == nil:
-				err = &unproved{perr}
-			case perr != nil:
-				err = errors.Join(err, perr)
-			}
+	if proofTo != nil && out != nil && (out.State == exeq.Sealed || out.State == exeq.Denied) { // a denial has a proof, too
+		switch perr := inst.WriteProof(ctx, out.ID, proofTo); {
+		case perr != nil && err == nil:
+			err = &unproved{perr}
+		case perr != nil:
+			err = errors.Join(err, perr)
 		}
-		if hint := unseenRepository(at.Workspace, launch.Rights); hint != "" && out.Exit.Code != 0 && ranGit(ctx, inst, o, out.ID) {
-			fmt.Fprintf(c.stderr, "exeq: %s\n", hint)
+	}
+	if out != nil && out.State == exeq.Sealed {
+		if out.Exit.Code != 0 {
+			if hint := unseenRepository(at.Workspace, launch.Rights); hint != "" && ranGit(ctx, inst, o, out.ID) {
+				fmt.Fprintf(c.stderr, "exeq: %s\n", hint)
+			}
 		}
 		o.tell(c, inst, out, err)
 	}
