@@ -287,14 +287,15 @@ func (s *launching) build(r *running) error {
 // filterOptions says which system calls are refused and which are put to us.
 func (s *launching) filterOptions() filter.Options {
 	o := filter.Options{
-		Notify:     filter.Exec | filter.Map | filter.OpenWrite | filter.Remove | filter.Connect | filter.Memfd | filter.Access,
+		Notify: filter.Exec | filter.Map | filter.OpenWrite | filter.Remove | filter.Connect | filter.Memfd | filter.Access |
+			filter.Link | filter.Make | filter.Chmod, // to tell of what the kernel refuses, and nothing else
 		PrivateNet: true, Inet: true, Unix: true,
 	}
 	if len(s.labelled) > 0 {
 		o.Notify |= filter.OpenRead
 	}
 	if s.launch.Observe {
-		o.Notify |= filter.OpenRead | filter.OpenNew | filter.Link | filter.Make
+		o.Notify |= filter.OpenRead | filter.OpenNew | filter.MakeDir
 	}
 	return o
 }

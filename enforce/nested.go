@@ -215,7 +215,7 @@ func (s *launching) nestedFilter() filter.Options {
 	}
 	n := s.running.notify.nested
 	if n.writes {
-		o.Notify |= filter.OpenWrite | filter.OpenNew | filter.Remove | filter.Link | filter.Make
+		o.Notify |= filter.OpenWrite | filter.OpenNew | filter.Remove | filter.Link | filter.Make | filter.MakeDir
 	}
 	if n.reads {
 		o.Notify |= filter.OpenRead | filter.OpenWrite | filter.OpenNew

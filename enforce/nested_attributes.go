@@ -50,7 +50,7 @@ func (t *nested) attributes(n *notifier, q *notification) bool {
 	defer f.Close()
 	if !t.mayChange(n, f, c, byFD) {
 		if f.Path != "" && !f.Process() {
-			n.noteRefused(int(q.pid), f.Path)
+			n.noteRefused(refusal{path: f.Path})
 		}
 		n.fail(q, unix.EPERM)
 		return true

@@ -15,7 +15,12 @@ func (t *nested) handle(n *notifier, q *notification) bool {
 	case sysConnect:
 		t.connect(n, q)
 	default:
-		return t.file(n, q)
+		args := n.written(q)
+		names := absolute(int(q.pid), args)
+		if !t.file(n, q) {
+			return false
+		}
+		n.noteWrites(names, args)
 	}
 	return true
 }

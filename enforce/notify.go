@@ -117,6 +117,7 @@ type notifier struct {
 	mu      sync.Mutex
 	waiting map[uint64]uint32 // notification → thread that waits for us
 	refused []refusal         // writes that the kernel refused, as it seems
+	less    map[string]string // where the kernel gives less than the rights, and why
 	began   int64             // when the execution did, as files have it
 	held    chan struct{}     // not nil: nothing is answered until it closes
 	rulings map[rulingKey]bool
@@ -193,7 +194,8 @@ func (n *notifier) quick(q *notification) bool {
 		return false
 	}
 	switch q.nr {
-	case sysRename, sysRenameat, sysRenameat2, sysUnlink, sysUnlinkat, sysRmdir, sysCreat, sysTruncate:
+	case sysRename, sysRenameat, sysRenameat2, sysUnlink, sysUnlinkat, sysRmdir, sysCreat, sysTruncate,
+		sysLink, sysLinkat, sysMkdir, sysMkdirat, sysMknod, sysMknodat, sysSymlink, sysSymlinkat, sysChmod, sysFchmodat, sysFchmodat2:
 		return n.quickWrite(q)
 	case sysOpen, sysOpenat:
 		return n.labels == nil && n.quickWrite(q)
@@ -228,7 +230,8 @@ func (n *notifier) handle(q *notification) {
 		n.memfd(q)
 	case sysOpen, sysOpenat:
 		n.open(q)
-	case sysCreat, sysTruncate, sysUnlink, sysUnlinkat, sysRmdir, sysRename, sysRenameat, sysRenameat2:
+	case sysCreat, sysTruncate, sysUnlink, sysUnlinkat, sysRmdir, sysRename, sysRenameat, sysRenameat2,
+		sysLink, sysLinkat, sysMkdir, sysMkdirat, sysMknod, sysMknodat, sysSymlink, sysSymlinkat, sysChmod, sysFchmodat, sysFchmodat2:
 		n.write(q)
 	case sysAccess:
 		n.access(q, unix.AT_FDCWD, q.args[0], q.args[1], 0)

@@ -24,4 +24,15 @@ const (
 	sysAccess    = unix.SYS_ACCESS
 	sysConnect   = unix.SYS_CONNECT
 	sysSendto    = unix.SYS_SENDTO
+	sysLink      = unix.SYS_LINK
+	sysLinkat    = unix.SYS_LINKAT
+	sysMkdir     = unix.SYS_MKDIR
+	sysMkdirat   = unix.SYS_MKDIRAT
+	sysMknod     = unix.SYS_MKNOD
+	sysMknodat   = unix.SYS_MKNODAT
+	sysSymlink   = unix.SYS_SYMLINK
+	sysSymlinkat = unix.SYS_SYMLINKAT
+	sysChmod     = unix.SYS_CHMOD
+	sysFchmodat  = unix.SYS_FCHMODAT
+	sysFchmodat2 = unix.SYS_FCHMODAT2
 )

@@ -24,4 +24,15 @@ const (
 	sysAccess    = -1
 	sysConnect   = unix.SYS_CONNECT
 	sysSendto    = unix.SYS_SENDTO
+	sysLink      = -10
+	sysLinkat    = unix.SYS_LINKAT
+	sysMkdir     = -11
+	sysMkdirat   = unix.SYS_MKDIRAT
+	sysMknod     = -12
+	sysMknodat   = unix.SYS_MKNODAT
+	sysSymlink   = -13
+	sysSymlinkat = unix.SYS_SYMLINKAT
+	sysChmod     = -14
+	sysFchmodat  = unix.SYS_FCHMODAT
+	sysFchmodat2 = unix.SYS_FCHMODAT2
 )

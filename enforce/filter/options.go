@@ -36,8 +36,10 @@ const (
 	Remove
 	// Link: link and linkat.
 	Link
-	// Make: mkdir, mknod, symlink and their *at forms.
+	// Make: mknod, symlink and their *at forms.
 	Make
+	// MakeDir: mkdir and mkdirat.
+	MakeDir
 	// Connect: connect, and sendto with an address. Unix datagram sockets are
 	// then refused: sendmsg hides its address in memory, and for one system
 	// call in ten thousand no round trip is worth paying by the others.
@@ -46,6 +48,8 @@ const (
 	// which Landlock does not govern. The ioctls that change an inode by a
 	// descriptor that is open for reading then answer EOPNOTSUPP.
 	Attributes
+	// Chmod: chmod, fchmodat and fchmodat2, where Attributes does not ask.
+	Chmod
 	// Memfd: memfd_create without MFD_NOEXEC_SEAL, which the supervisor then
 	// creates sealed. Without this class it answers EPERM.
 	Memfd

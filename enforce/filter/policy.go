@@ -226,7 +226,8 @@ func (t *table) files(o Options) {
 	t.each("access faccessat faccessat2", Allow, "")
 	t.each("unlink unlinkat rmdir rename renameat renameat2", asked(o, Remove), whyAsked)
 	t.each("link linkat", asked(o, Link), whyAsked)
-	t.each("mkdir mkdirat symlink symlinkat", asked(o, Make), whyAsked)
+	t.each("mkdir mkdirat", asked(o, MakeDir), whyAsked)
+	t.each("symlink symlinkat", asked(o, Make), whyAsked)
 
 	t.add("mknod", eperm, whySetUID, anyOf(1, setUID))
 	t.add("mknod", asked(o, Make), whyAsked)
@@ -234,7 +235,8 @@ func (t *table) files(o Options) {
 	t.add("mknodat", asked(o, Make), whyAsked)
 	t.each("chmod fchmod", eperm, whySetUID, anyOf(1, setUID))
 	t.each("fchmodat fchmodat2", eperm, whySetUID, anyOf(2, setUID))
-	t.each("chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat "+
+	t.each("chmod fchmodat fchmodat2", asked(o, Attributes|Chmod), whyAsked)
+	t.each("fchmod chown lchown fchown fchownat utime utimes futimesat utimensat "+
 		"setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr setxattrat removexattrat file_setattr",
 		asked(o, Attributes), whyAsked)
 
