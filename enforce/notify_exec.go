@@ -219,7 +219,7 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 	}
 	if f.Foreign {
 		// Its mount is the host's: nothing keeps its bytes as they were decided on.
-		n.deny(fmt.Sprintf("%s %s denied: it was opened outside the execution; name it by its path", action, exeq.EncodeBytes(f.Path)))
+		n.deny(foreign(action, f))
 		return unix.EPERM
 	}
 	if f.Stale && n.nested != nil {
@@ -293,6 +293,16 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 	return n.vouch(a, c.File) // in its place, which may have changed its mode
 }
 
+// foreign words the refusal of a file whose mount is not in the execution's
+// table. One whose path is the root of its mount lay on the mount of an approved
+// copy, which is taken away when the program is removed or written anew.
+func foreign(action string, f *programs.File) string {
+	if f.Path == "/" {
+		return action + " denied: the program behind this descriptor was removed or replaced since it was opened"
+	}
+	return fmt.Sprintf("%s %s denied: it was opened outside the execution; name it by its path", action, exeq.EncodeBytes(f.Path))
+}
+
 // readable reports whether Landlock lets a program be read, without which it
 // does not run. A copy that is mounted in its place is reached through the
 // directory alone.
@@ -353,7 +363,7 @@ func (n *notifier) mapFile(q *notification) {
 	}
 	defer f.Close()
 	if f.Foreign {
-		n.deny(fmt.Sprintf("map %s denied: it was opened outside the execution; name it by its path", exeq.EncodeBytes(f.Path)))
+		n.deny(foreign(exeq.ActionMap, f))
 		n.fail(q, unix.EPERM)
 		return
 	}

@@ -69,3 +69,15 @@ func TestToldToEnd(t *testing.T) {
 		t.Error("what is gone waits on")
 	}
 }
+
+// A program that was removed is not said to come from outside.
+func TestRemovedProgramByDescriptor(t *testing.T) {
+	b := newBox(t)
+	b.copy("/bin/true", "prog")
+	if code, out := b.run("sh", "-c", "./prog && exec 3<prog && rm prog && /proc/self/fd/3"); code != 126 {
+		t.Errorf("%d %s", code, out)
+	}
+	if said := b.msgs.String(); !strings.Contains(said, "exec denied: the program behind this descriptor was removed") {
+		t.Errorf("it says %q", said)
+	}
+}
