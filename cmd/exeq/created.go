@@ -13,7 +13,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/internal/guard"
@@ -30,6 +29,7 @@ type lookingBack struct {
 	before    *guard.Sight      // of the workspace; nil: look anew
 	beside    map[string]string // what lay beside, and what identified it
 	unseen    []string          // why that may not be all
+	leads     map[string]string // git directories, and the .git file that leads there
 	rights    *exeq.Rights
 	// live, where set, gets what was launched.
 	live func(*exeq.Launch, exeq.Running)
@@ -74,7 +74,8 @@ func (e *lookingBack) look(l *exeq.Launch) {
 func (e *lookingBack) tell(w io.Writer) {
 	var made []string
 	say := func(verb, p, why string) {
-		if slices.ContainsFunc(made, func(m string) bool { return p == m || strings.HasPrefix(p, m+"/") }) {
+		// What was made is looked at whole; what waits in it to be run is named.
+		if slices.ContainsFunc(made, func(m string) bool { return p == m || strings.HasPrefix(p, m+"/") && !pending(p) }) {
 			return
 		}
 		made = append(made, p)
@@ -90,9 +91,20 @@ func (e *lookingBack) tell(w io.Writer) {
 		return // nothing was launched
 	}
 	now := e.watched(guard.Look(guard.Place{Workspace: e.workspace}))
+	isNew := func(p string) bool { return e.beside[p] == "" && now[p] != "" }
+	// One line for a repository that was made and the .git that leads there.
+	led := func(p string) bool {
+		for dir, entry := range e.leads {
+			if isNew(entry) && (p == dir || strings.HasPrefix(p, dir+"/")) {
+				return !pending(p)
+			}
+		}
+		return false
+	}
 	for _, p := range slices.Sorted(maps.Keys(now)) {
-		switch was, there := e.beside[p]; {
-		case !there:
+		switch was := e.beside[p]; {
+		case isNew(p) && led(p):
+		case isNew(p):
 			say("made", p, "git and other tools may act on")
 		case was != now[p]:
 			say("changed", p, "git and other tools may act on")
@@ -101,101 +113,4 @@ func (e *lookingBack) tell(w io.Writer) {
 	for _, why := range e.unseen {
 		fmt.Fprintf(w, "exeq: repositories in %s may have been made or changed unseen: %s\n", exeq.Readable(exeq.EncodeBytes(e.workspace)), why)
 	}
-}
-
-// watched are the repositories beside the workspace's own, which policy does
-// not name and the run may write to: the embedded ones, in which git starts
-// git, those in directories of the workspace, the workspace itself as a bare
-// one, and a rebase that waits to be continued.
-func (e *lookingBack) watched(seen *guard.Sight) map[string]string {
-	out := map[string]string{}
-	e.unseen = nil
-	if e.workspace == "" || e.rights == nil {
-		return out
-	}
-	git := path.Join(e.workspace, ".git")
-	if e.rights.Lookup(exeq.EncodeBytes(path.Join(git, "config"))).Write || !e.rights.Lookup(exeq.EncodeBytes(path.Join(e.workspace, "\x00"))).Write {
-		return out // policy lets git be configured, or nothing be written
-	}
-	note := func(p string) bool {
-		info, err := os.Lstat(p)
-		if err != nil {
-			return false
-		}
-		if e.rights.Lookup(exeq.EncodeBytes(p)).Write {
-			out[p] = identity(info)
-		}
-		return true
-	}
-	entry := func(p string) {
-		info, err := os.Lstat(p)
-		if err != nil {
-			return
-		}
-		if !info.IsDir() {
-			note(p)
-			return
-		}
-		if e.rights.Lookup(exeq.EncodeBytes(p)).Write {
-			out[p] = "a directory"
-		}
-		for _, name := range []string{"config", "config.worktree", "commondir"} {
-			note(path.Join(p, name))
-		}
-		hooks := path.Join(p, "hooks")
-		if !note(hooks) {
-			return
-		}
-		// A file that is written in place leaves its directory as it is.
-		files, _ := os.ReadDir(hooks)
-		if len(files) > exeq.MaxGitHooks {
-			e.unseen = append(e.unseen, fmt.Sprintf("only %d files of %s are looked at", exeq.MaxGitHooks, exeq.EncodeBytes(hooks)))
-			files = files[:exeq.MaxGitHooks]
-		}
-		for _, f := range files {
-			note(path.Join(hooks, f.Name()))
-		}
-	}
-	embedded, err := seen.Embedded()
-	if err != nil {
-		e.unseen = append(e.unseen, err.Error())
-	}
-	for _, p := range embedded {
-		entry(p)
-	}
-	entries, err := os.ReadDir(e.workspace)
-	if err != nil {
-		e.unseen = append(e.unseen, err.Error())
-	}
-	directories := 0
-	for _, d := range entries {
-		if !d.IsDir() || d.Name() == ".git" {
-			continue
-		}
-		if directories++; directories > exeq.MaxDirectoriesBeside {
-			e.unseen = append(e.unseen, fmt.Sprintf("only %d directories of it are looked into", exeq.MaxDirectoriesBeside))
-			break
-		}
-		entry(path.Join(e.workspace, d.Name(), ".git"))
-	}
-	bare := map[string]bool{}
-	for _, name := range []string{"HEAD", "objects", "refs", "config"} {
-		_, err := os.Lstat(path.Join(e.workspace, name))
-		bare[name] = err == nil
-	}
-	if bare["HEAD"] && bare["objects"] && bare["refs"] {
-		note(path.Join(e.workspace, "config"))
-		out[path.Join(e.workspace, "HEAD")] = "a bare repository"
-	}
-	note(path.Join(git, "rebase-merge", "git-rebase-todo"))
-	return out
-}
-
-// identity changes whenever a file or a directory's entries do.
-func identity(info fs.FileInfo) string {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fmt.Sprint(info.Mode(), info.Size(), info.ModTime())
-	}
-	return fmt.Sprint(st.Ino, st.Mode, st.Size, st.Mtim, st.Ctim)
 }

@@ -7,6 +7,7 @@ package guard
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -67,13 +68,16 @@ func (s *Sight) Narrow(r *exeq.Rights) (*exeq.Rights, error) {
 	return r.Without(s.linkLosses(r)...), nil
 }
 
-// Embedded are the .git entries of the repositories that the workspace's
-// index, or that of a repository in it, embeds, as they are now. The error says
-// why they may not be all.
-func (s *Sight) Embedded() ([]string, error) {
+// Repositories are the git directories that belong to the workspace, and the
+// .git entries of the repositories that an index embeds and of the linked
+// worktrees, as they are now. The error says why they may not be all.
+func (s *Sight) Repositories() (dirs, entries []string, err error) {
 	found := s.seen().repositories
-	return found.entries, found.err
+	return found.dirs, slices.Concat(found.entries, found.linked), found.err
 }
+
+// GitDir is the git directory to which a .git entry leads; empty: none.
+func GitDir(entry string) string { return (&repositoryScan{}).gitDir(entry) }
 
 // Pin takes the right to replace the symbolic links that lead to paths.
 func Pin(r *exeq.Rights, paths []string) *exeq.Rights {

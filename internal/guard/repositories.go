@@ -66,6 +66,7 @@ type repositoryScan struct {
 	workspace string
 	dirs      []string // git directories
 	entries   []string // the .git of embedded repositories, files or directories
+	linked    []string // the .git of linked worktrees, which need not be there
 	absent    []string // places of embedded repositories that are not there, not all
 	pointers  []string // files of linked worktrees that say where the rest is
 	named     []string // files and directories that a configuration names
@@ -168,10 +169,18 @@ func (s *repositoryScan) repository(dir, top string) {
 		at := filepath.Join(w, "gitdir")
 		s.pointers = append(s.pointers, at)
 		if p := s.pointer(at); p != "" {
-			linked := filepath.Dir(from(w, p))
+			entry := from(w, p)
+			linked := filepath.Dir(entry)
+			if !slices.Contains(s.linked, entry) {
+				s.linked = append(s.linked, entry)
+			}
 			s.configured(filepath.Join(dir, "config"), linked)
 			s.configured(filepath.Join(w, "config.worktree"), linked)
+			if below(linked, s.workspace) {
+				s.worktree(linked) // its index may embed others
+			}
 		}
+		s.modules(filepath.Join(w, "modules"), 0) // each worktree has its own
 	}
 	s.modules(filepath.Join(dir, "modules"), 0)
 	if top == "" {

@@ -104,6 +104,7 @@ const (
 	changed  ProofKind = "changed outside:"
 	made     ProofKind = "made outside:"
 	holding  ProofKind = "the token stands in"
+	resumed  ProofKind = "run by git rebase --continue in"
 	alive    ProofKind = "a process lives on"
 	hurt     ProofKind = "the process outside is changed"
 	modified ProofKind = "the memory outside holds"
@@ -125,6 +126,16 @@ func makes(path string) Proof { return Proof{made, path} }
 
 // holds: the file afterwards contains the token.
 func holds(path string) Proof { return Proof{holding, path} }
+
+// resumes: once somebody continues the rebase in the worktree, {out}/resumed
+// exists.
+func resumes(worktree string) Proof { return Proof{resumed, worktree} }
+
+// rebasing leaves a rebase open in a worktree, whose next step is a command.
+func rebasing(worktree string) string {
+	return "H=$(git -C " + worktree + " rev-parse HEAD) && D=$(git -C " + worktree + ` rev-parse --absolute-git-dir)/rebase-merge && mkdir -p $D && cd $D &&
+		echo 'detached HEAD' >head-name && echo $H >onto && echo $H >orig-head && echo 'exec touch {out}/resumed' >git-rebase-todo && : >done && : >interactive && echo 1 >end && echo 1 >msgnum`
+}
 
 var (
 	// survives: a process with the token in its command line lives afterwards.

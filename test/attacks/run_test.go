@@ -302,6 +302,10 @@ func (s *scene) succeeded(t *testing.T, p Proof, r *result) bool {
 	case holding:
 		b, _ := os.ReadFile(what)
 		return bytes.Contains(b, []byte(s.places["token"]))
+	case resumed:
+		s.as(exec.Command("git", "-C", what, "rebase", "--continue")).Run()
+		_, err := os.Lstat(s.places["out"] + "/resumed")
+		return err == nil
 	case alive:
 		return !r.gone
 	case hurt:

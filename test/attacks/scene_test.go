@@ -57,7 +57,7 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"interface": networkInterface(), "cgroup": "/sys/fs/cgroup/pids",
 		"shmfile": "/dev/shm/" + random("exeq-"), "mq": "/" + random("q"),
 		"shmkey": fmt.Sprint(keyNumber()), "msgkey": fmt.Sprint(keyNumber()), "victimname": random("v")[:12],
-		"gitfile": ws + "/.git", "module": ws + "/module",
+		"gitfile": ws + "/.git", "module": ws + "/module", "worktree": ws + "/wt3", "submodule": ws + "/m",
 		"linkedenvrc": ws + "/.envrc", "linkedhooks": ws + "/.git/hooks", "linkedenv": ws + "/.env",
 		"dbus": "unix:path=" + out + "/dbus.sock",
 	}
@@ -136,6 +136,9 @@ func (s *scene) special(line string) {
 	if has("{module}") {
 		s.module()
 	}
+	if has("{worktree}") || has("{submodule}") {
+		s.family()
+	}
 	if has("{exeq}") {
 		b, err := os.ReadFile(exeqBinary(s.t))
 		must(s.t, err)
@@ -199,6 +202,14 @@ func (s *scene) module() {
 	s.must("git", "init", "-q", m)
 	s.must("git", "-C", m, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x")
 	s.must("git", "-C", ws, "add", m)
+}
+
+// family gives the workspace's repository a linked worktree and a submodule.
+func (s *scene) family() {
+	s.must("bash", "-c", `export GIT_AUTHOR_NAME=n GIT_AUTHOR_EMAIL=e GIT_COMMITTER_NAME=n GIT_COMMITTER_EMAIL=e
+		set -e; git init -q .; git commit -q --allow-empty -m x; git clone -q . ../origin
+		git -c protocol.file.allow=always submodule --quiet add ../origin m; git commit -qm m; git worktree add -q wt3
+		git -C wt3 -c protocol.file.allow=always submodule --quiet update --init`)
 }
 
 func (s *scene) rootSecret() {
