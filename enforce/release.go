@@ -160,7 +160,10 @@ func (r *running) apply() error {
 	for _, u := range r.plan.unshadowed {
 		a.Downgrades = append(a.Downgrades, u+", so only opening shows what is there")
 	}
-	for _, d := range slices.Concat(r.report.Narrowed, r.report.Widened) {
+	for _, d := range r.report.Narrowed {
+		a.Downgrades = append(a.Downgrades, fmt.Sprintf("%s %s: narrowed: %s", exeq.EncodeBytes(d.Path), d.Access, d.Reason))
+	}
+	for _, d := range r.report.Widened {
 		a.Downgrades = append(a.Downgrades, fmt.Sprintf("%s %s: %s", exeq.EncodeBytes(d.Path), d.Access, d.Reason))
 	}
 	for _, p := range r.plan.unprotected {

@@ -162,7 +162,11 @@ func (f *Facts) text(b *strings.Builder) {
 		}
 	}
 	for _, d := range gather(f.Downgrades) {
-		fmt.Fprintf(b, "not enforced: %s\n", plain(d))
+		label := "not enforced"
+		if what, why, narrowed := strings.Cut(d, ": narrowed: "); narrowed { // less is allowed than rights say
+			label, d = "narrowed", what+": "+why
+		}
+		fmt.Fprintf(b, "%s: %s\n", label, plain(d))
 	}
 }
 
