@@ -274,13 +274,8 @@ type grouped struct {
 }
 
 func (g *grouped) look() error {
-	var last int64
-	if err := g.w.scan(sqlLastRow, nil, &last); err != nil {
-		return err
-	}
-	g.first = last + 1
-	lag, err := g.w.lag(g.st, g.now)
-	g.lag = lag
+	last, lag, err := g.w.lag(g.st, g.now)
+	g.first, g.lag = last+1, lag
 	return err
 }
 

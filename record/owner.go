@@ -165,7 +165,7 @@ func (s *Store) look(ctx context.Context, st *state) (err error) {
 	if s.found.owners, err = owners(ctx, s.writer.conn); err != nil {
 		return err
 	}
-	if s.found.waiting, s.found.lag, err = s.lagIn(ctx, s.writer.conn); err != nil {
+	if s.found.waiting, s.found.lag, err = s.writer.waiting(st, s.c.Now()); err != nil {
 		return err
 	}
 	s.found.empty = s.found.waiting == 0 && st.covered == 0

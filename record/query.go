@@ -190,12 +190,12 @@ func (s *Store) addPromises(ctx context.Context, leaves []Stored) error {
 
 // checkTail verifies the newest promise over its leaves: what was last written
 // before a crash is what damage hits first.
-func (s *Store) checkTail(ctx context.Context, q queryer) error {
+func (s *Store) checkTail(ctx context.Context, w *writer) error {
 	var last int64
-	if err := q.QueryRowContext(ctx, sqlLastRow).Scan(&last); err != nil || last == 0 {
+	if err := w.scan(sqlLastRow, nil, &last); err != nil || last == 0 {
 		return err
 	}
-	b, err := readBatch(ctx, q, last)
+	b, err := readBatch(ctx, w.conn, last)
 	if err != nil {
 		return err
 	}
@@ -216,27 +216,16 @@ func (s *Store) checkTail(ctx context.Context, q queryer) error {
 func (s *Store) Lag(ctx context.Context) (int, time.Duration, error) {
 	var n int
 	var lag time.Duration
-	if err := s.between(ctx, func(w *writer) (err error) {
-		n, lag, err = s.lagIn(ctx, w.conn)
+	if err := s.between(ctx, func(w *writer) error {
+		st, err := w.state()
+		if err == nil {
+			n, lag, err = w.waiting(st, s.c.Now())
+		}
 		return err
 	}); err != nil {
-		return 0, 0, err // n and lag may still be written to
+		return 0, 0, explain("read outbox", err) // n and lag may still be written to
 	}
 	return n, lag, nil
-}
-
-func (s *Store) lagIn(ctx context.Context, q queryer) (int, time.Duration, error) {
-	var waiting int64
-	var since sql.NullInt64
-	err := q.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(row), 0) FROM leaf) - covered,
-		(SELECT time FROM batch WHERE first <= covered + 1 ORDER BY first DESC LIMIT 1) FROM state`).Scan(&waiting, &since)
-	if err != nil {
-		return 0, 0, explain("read outbox", err)
-	}
-	if waiting <= 0 {
-		return 0, 0, nil
-	}
-	return int(waiting), s.c.Now().Sub(time.UnixMilli(since.Int64)), nil
 }
 
 // PutBlob keeps bytes by their SHA-256: policy sources, rights.

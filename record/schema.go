@@ -148,7 +148,7 @@ func (s *Store) open(ctx context.Context) error {
 		return recordErr("open store.db", err)
 	}
 	s.read.SetMaxOpenConns(4)
-	if err := s.checkTail(ctx, s.writer.conn); err != nil {
+	if err := s.checkTail(ctx, s.writer); err != nil {
 		return explain("open store.db", err)
 	}
 	if err := s.look(ctx, st); err != nil {

@@ -204,17 +204,31 @@ func (w *writer) state() (*state, error) {
 	return scanState(s.QueryRow())
 }
 
-// lag is for how long the oldest leaf that the log does not cover has waited.
-func (w *writer) lag(st *state, now time.Time) (time.Duration, error) {
-	var last, since int64
+// lag gives the newest row and for how long the oldest leaf that the log does
+// not cover has waited.
+func (w *writer) lag(st *state, now time.Time) (last int64, lag time.Duration, err error) {
 	if err := w.scan(sqlLastRow, nil, &last); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if last <= st.covered {
-		return 0, nil
+		return last, 0, nil
 	}
-	if err := w.scan(sqlOldest, []any{st.covered + 1}, &since); err != nil {
-		return 0, err
+	var since int64
+	err = w.scan(sqlOldest, []any{st.covered + 1}, &since)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("%w: row %d of store.db has no promise", ErrDamaged, st.covered+1)
 	}
-	return now.Sub(time.UnixMilli(since)), nil
+	if err != nil {
+		return 0, 0, err
+	}
+	return last, now.Sub(time.UnixMilli(since)), nil
+}
+
+// waiting is how many leaves the log does not cover, and lag.
+func (w *writer) waiting(st *state, now time.Time) (int, time.Duration, error) {
+	last, lag, err := w.lag(st, now)
+	if err != nil {
+		return 0, 0, explain("read outbox", err)
+	}
+	return int(max(0, last-st.covered)), lag, nil
 }
