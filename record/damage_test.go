@@ -367,3 +367,35 @@ func TestFsckBesideWriters(t *testing.T) {
 		}
 	}
 }
+
+// TestPromiseGone: a leaf waits for the log and no promise says since when.
+func TestPromiseGone(t *testing.T) {
+	dir, keys := newState(t)
+	s := openStore(t, dir, keys)
+	for range 2 {
+		if _, err := s.Record(within(t), chain(t, keys, whole...)[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, _, err := s.Lag(within(t)); err != nil || n != 2 {
+		t.Fatalf("%d leaves wait, %v", n, err)
+	}
+	if err := s.between(within(t), func(w *writer) error {
+		_, err := w.conn.ExecContext(context.Background(), `DELETE FROM batch WHERE first = 1`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n, lag, err := s.Lag(within(t)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("%d leaves wait for %v, %v", n, lag, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(within(t), Config{Dir: dir, Keys: keys}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("opened: %v", err)
+		if err == nil {
+			s.Close()
+		}
+	}
+}
