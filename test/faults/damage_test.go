@@ -46,6 +46,7 @@ var expectations = []expected{
 	{"store.lock", harmless, harmless, harmless, "whoever has the state for himself writes it anew; it matters to those who join him"},
 	{"store.clean", harmless, harmless, harmless, "a stamp that does not match only has everything checked"},
 	{"programs/programs/digests", harmless, harmless, harmless, "a cache under its own sum: one that is damaged is forgotten"},
+	{"programs/props/canary", harmless, harmless, harmless, "an execution that finds other bytes makes a canary of its own"},
 	{"policy/*", either, either, either, "it is the person's to edit: it decides as it reads now, and what it decided is on record"},
 }
 
