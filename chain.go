@@ -66,7 +66,7 @@ func (x *Execution) appendAll(ctx context.Context, drafts ...draft) (*PermitReco
 // permitted records the permit with its decision in one leaf.
 func (x *Execution) permitted(ctx context.Context, d Decision) (*PermitRecord, error) {
 	return x.append(ctx, KindPermit, LeafBody{Verdict: d.Verdict, Policies: d.Policies},
-		x.permit.Private(x.Request, &x.inputs, &d, x.rights), nil)
+		x.permit.Private(&d), nil)
 }
 
 // started records the start; its error keeps the workload from being released.

@@ -85,7 +85,8 @@ func (d decider) Compile(context.Context, *Request, *Inputs, Decision) (*Rights,
 
 func (r *rig) Issue(id string, q *Request, in *Inputs, d *Decision, rights *Rights, parent string) (*Permit, error) {
 	r.note("issue")
-	return &Permit{Envelope: []byte("{}"), Body: PermitBody{ID: id}}, r.issueErr
+	from, err := NewGrounds(q, in, rights)
+	return &Permit{Envelope: []byte("{}"), Body: PermitBody{ID: id}, Grounds: from}, errors.Join(err, r.issueErr)
 }
 func (r *rig) Renew(permit string, seq uint64, ch string, p time.Duration) (Renewal, error) {
 	return Renewal{Permit: permit, Sequence: seq, Challenge: ch, Millis: p.Milliseconds()}, nil

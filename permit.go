@@ -90,14 +90,15 @@ type Permit struct {
 	Envelope []byte // exact bytes of the envelope's canonical JSON
 	Action   Digest
 	Body     PermitBody
+	Grounds  *Grounds // what it was issued from; nil when it was read
 }
 
 // Private is what the leaf of a permit commits to: the permit and everything
 // that it was decided and issued from.
-func (p *Permit) Private(r *Request, in *Inputs, d *Decision, rights *Rights) map[string]any {
+func (p *Permit) Private(d *Decision) map[string]any {
 	return map[string]any{
-		"permit": canon.Text(p.Envelope), "request": r, "inputs": in,
-		"decision": d, "policySet": &d.PolicySet, "rights": rights,
+		"permit": canon.Text(p.Envelope), "request": &p.Grounds.request, "inputs": &p.Grounds.inputs,
+		"decision": d, "policySet": &d.PolicySet, "rights": &p.Grounds.rights,
 	}
 }
 

@@ -85,14 +85,23 @@ type actionV1 struct {
 // session, approvals and time are not in it: they are volatile inputs and are
 // bound by the permit's inputsDigest.
 func (r *Request) ActionDigest() (Digest, error) {
-	d, n, err := canon.Sum256(tagAction, &actionV1{1, r.Subject, r.OnBehalfOf, r.Action, r.Resource, r.Argv, r.Dir, r.Context})
-	if err != nil {
-		return Digest{}, fmt.Errorf("request: %w", err)
+	d, n, err := canon.Sum256(tagAction, r.actionV1())
+	return d, actionErr(n, err)
+}
+
+func (r *Request) actionV1() *actionV1 {
+	return &actionV1{1, r.Subject, r.OnBehalfOf, r.Action, r.Resource, r.Argv, r.Dir, r.Context}
+}
+
+// actionErr says what is wrong with an action that was written in n bytes.
+func actionErr(n int, err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("request: %w", err)
+	case n > MaxRequestBytes:
+		return fmt.Errorf("request: %d bytes are over the limit of %d", n, MaxRequestBytes)
 	}
-	if n > MaxRequestBytes {
-		return Digest{}, fmt.Errorf("request: %d bytes are over the limit of %d", n, MaxRequestBytes)
-	}
-	return d, nil
+	return nil
 }
 
 // Validate refuses a request whose parts could be read in two ways: relative

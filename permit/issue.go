@@ -46,18 +46,7 @@ func (i *Issuer) Issue(id string, r *exeq.Request, in *exeq.Inputs, d *exeq.Deci
 	if !d.Verdict.Permits() {
 		return nil, fmt.Errorf("%w: verdict %q yields no permit", exeq.ErrDenied, d.Verdict)
 	}
-	if err := r.Validate(); err != nil {
-		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
-	}
-	action, err := r.ActionDigest()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
-	}
-	inputs, err := in.Digest()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
-	}
-	bound, err := rights.Digest()
+	from, err := exeq.NewGrounds(r, in, rights)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exeq.ErrPermit, err)
 	}
@@ -69,7 +58,7 @@ func (i *Issuer) Issue(id string, r *exeq.Request, in *exeq.Inputs, d *exeq.Deci
 		Audience: i.c.Audience, NotBefore: exeq.At(now), NotAfter: exeq.At(now.Add(i.c.Window)),
 		LeaseMillis: i.c.Lease.Milliseconds(), Nonce: hex.EncodeToString(nonce[:]), MaxUses: 1,
 		PolicySet: d.PolicySet, Policies: d.Policies, Obligations: d.Obligations,
-		InputsDigest: inputs, RightsDigest: bound, TierFloor: rights.TierFloor, Parent: parent,
+		InputsDigest: from.Inputs, RightsDigest: from.Rights, TierFloor: rights.TierFloor, Parent: parent,
 	}
 	if body.Policies == nil {
 		body.Policies = []string{}
@@ -77,7 +66,11 @@ func (i *Issuer) Issue(id string, r *exeq.Request, in *exeq.Inputs, d *exeq.Deci
 	if i.c.Checkpoint != nil {
 		body.Checkpoint = i.c.Checkpoint()
 	}
-	return i.sign(action, body)
+	p, err := i.sign(from.Action, body)
+	if err == nil {
+		p.Grounds = from
+	}
+	return p, err
 }
 
 func statement(action exeq.Digest, body *exeq.PermitBody) *exeq.Statement {

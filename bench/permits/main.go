@@ -148,7 +148,7 @@ func (p *permitter) one(ctx context.Context) error {
 		return err
 	}
 	leaf := exeq.Leaf{Kind: exeq.KindPermit, Execution: id, Actor: p.flow.Actor(r.Subject), Body: exeq.LeafBody{Verdict: d.Verdict, Policies: d.Policies}}
-	e, err := exeq.NewEntry(leaf, permit.Private(r, in, &d, p.rights), nil)
+	e, err := exeq.NewEntry(leaf, permit.Private(&d), nil)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,10 @@ func Append(b []byte, v any) ([]byte, error) {
 // Text is a string to write whose holder has it as bytes.
 type Text []byte
 
+// Written is a value that Append has written: it is copied unread, so it must
+// never hold bytes from anywhere else.
+type Written []byte
+
 // Sum256 is SHA-256 over tag and what Marshal gives, with the latter's length.
 func Sum256(tag string, v any) (sum [sha256.Size]byte, n int, err error) {
 	s := scratch.Get().(*[]byte)
@@ -73,6 +77,7 @@ type form struct {
 	kind   reflect.Kind // Invalid: as one of the forms below
 	raw    bool         // json.RawMessage
 	bytes  bool         // Text
+	as     bool         // Written
 	number bool         // json.Number
 	text   bool         // encoding.TextMarshaler
 	append bool         // encoding.TextAppender, too
@@ -86,6 +91,7 @@ var (
 	textAppender  = reflect.TypeFor[encoding.TextAppender]()
 	rawMessage    = reflect.TypeFor[json.RawMessage]()
 	textBytes     = reflect.TypeFor[Text]()
+	written       = reflect.TypeFor[Written]()
 	number        = reflect.TypeFor[json.Number]()
 
 	forms sync.Map // reflect.Type → *form, complete
@@ -115,6 +121,9 @@ func makeForm(t reflect.Type, made map[reflect.Type]*form) *form {
 		return f
 	case t == textBytes:
 		f.bytes = true
+		return f
+	case t == written:
+		f.as = true
 		return f
 	case t == number:
 		f.number = true
@@ -152,6 +161,8 @@ func appendValue(b []byte, v reflect.Value, f *form) ([]byte, error) {
 			return appendRaw(b, v.Bytes())
 		case f.bytes:
 			return AppendString(b, v.Bytes())
+		case f.as:
+			return append(b, v.Bytes()...), nil
 		case f.number:
 			return appendNumber(b, v.String())
 		}
@@ -426,11 +437,10 @@ func AppendString[T string | []byte](b []byte, s T) ([]byte, error) {
 // plainLen is the length of the part at the beginning of s that stands in a
 // JSON string as it is and is ASCII.
 func plainLen[T string | []byte](s T) int {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
 	i := 0
 	for ; i+8 <= len(s); i += 8 {
-		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
-			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		const ones, high = 0x0101010101010101, 0x8080808080808080
+		w := word(s[i : i+8])
 		quote, slash := w^ones*'"', w^ones*'\\'
 		// The high bit of a byte is set where the byte is beyond ASCII, below
 		// 0x20, or one of the two; at times of the byte above such a one, too.
@@ -444,4 +454,11 @@ func plainLen[T string | []byte](s T) int {
 		}
 	}
 	return i
+}
+
+// word is eight bytes; the one index that is checked is the last.
+func word[T string | []byte](s T) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }

@@ -237,3 +237,20 @@ func TestTextIsAString(t *testing.T) {
 		t.Errorf("text that is not UTF-8 was written: %q", b)
 	}
 }
+
+// TestWrittenIsCopied: what was written stands wherever the value would.
+func TestWrittenIsCopied(t *testing.T) {
+	inner := sample{B: "z\u20ac\"", L: []sample{{A: 1}}}
+	b, err := Marshal(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Marshal(map[string]any{"a": inner, "b": []any{inner}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Marshal(map[string]any{"a": Written(b), "b": []Written{b}})
+	if err != nil || string(got) != string(want) {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
+	}
+}
