@@ -63,6 +63,8 @@ func TestStarter(t *testing.T) {
 		exeq.ActionRead: {"/etc/passwd", "/etc/ssl/certs/ca-certificates.crt", "/home/u/app", "/home/u/app/main.go", "/home/u/.gitconfig",
 			"/home/u/go/pkg/mod/x/y.go", "/dev/urandom", "/proc/self/status", "/home/u/app/.git/config", "/home/u/app/.envrc"},
 		exeq.ActionWrite: {"/home/u/app/main.go", "/home/u/app/Makefile", "/home/u/app/.git/index", "/home/u/app/.github/workflows/ci.yml",
+			"/home/u/app/.pre-commit-config.yaml", "/home/u/app/lefthook.yml", "/home/u/app/package.json", "/home/u/app/.claude/skills/s/SKILL.md",
+			"/home/u/app/.roo/rules/x.md", "/home/u/app/.windsurf/rules/x.md", "/home/u/app/.opencode/command/x.md",
 			"/tmp/exeq-1/x", "/dev/null", "/home/u/.cache/go-build/00/x", "/home/u/.npm/_cacache/x"},
 	}
 	denied := map[string][]string{
@@ -73,6 +75,8 @@ func TestStarter(t *testing.T) {
 			"/home/u/.cargo/credentials.toml", "/home/other/x", "/var/run/docker.sock", "/run/docker.sock", "/home/u"},
 		exeq.ActionWrite: {"/home/u/app/.git/hooks/pre-commit", "/home/u/app/.git/config", "/home/u/app/.git/commondir", "/home/u/app/.gitconfig", "/home/u/.local/state/exeq/policy/x", "/home/u/app/.envrc", "/home/u/app/.vscode/tasks.json",
 			"/home/u/app/.husky/pre-commit", "/home/u/app/.claude/settings.json", "/home/u/app/.claude/settings.local.json", "/home/u/app/.mcp.json",
+			"/home/u/app/.devcontainer.json", "/home/u/app/.devcontainer/devcontainer.json", "/home/u/app/.zed/tasks.json", "/home/u/app/.aider.conf.yml", "/home/u/app/opencode.json",
+			"/home/u/app/opencode.jsonc", "/home/u/app/.opencode/plugin/x.ts", "/home/u/app/.opencode/plugins/x.ts", "/home/u/app/.roo/mcp.json", "/home/u/app/.windsurf/hooks.json",
 			"/home/u/.bashrc", "/home/u/.profile", "/usr/bin/x", "/etc/passwd", "/proc/sys/kernel/core_pattern", "/home/u/go/bin/x", "/home/u/.cargo/bin/cargo", "/"},
 		exeq.ActionConnect: {"example.com:443", "169.254.169.254:80", "127.0.0.1:8080", "[::1]:80"},
 	}
