@@ -107,7 +107,11 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	if err != nil {
 		return nil, err
 	}
-	defer cleanup()
+	defer func() {
+		if err := cleanup(); err != nil {
+			fmt.Fprintf(c.stderr, "exeq: %s\n", exeq.Readable(exeq.EncodeBytes(err.Error())))
+		}
+	}()
 	seen := at.Look()
 	// What a run needs before its command starts is soon garbage, and collecting
 	// it then costs as much as making it. Later memory counts again.

@@ -66,6 +66,9 @@ func SweepDirs(parent, prefix string, remove func(dir string)) {
 		}
 		dir := filepath.Join(parent, name)
 		f, err := os.OpenFile(dir, os.O_RDONLY|NoFollow, 0)
+		if errors.Is(err, fs.ErrPermission) && openToOwner(dir) == nil {
+			f, err = os.OpenFile(dir, os.O_RDONLY|NoFollow, 0)
+		}
 		if err != nil {
 			continue
 		}

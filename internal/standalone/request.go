@@ -31,7 +31,7 @@ func (p Place) Look() *guard.Sight {
 
 // NewPlace resolves the working directory as workspace and the user's home, and
 // makes a temporary directory for one execution; cleanup removes it.
-func NewPlace() (p Place, cleanup func(), err error) {
+func NewPlace() (p Place, cleanup func() error, err error) {
 	if p, err = findPlace(); err != nil {
 		return Place{}, nil, err
 	}
