@@ -19,6 +19,7 @@ type index struct {
 	actions map[*action]*actionIndex
 	// numbers are of the principals and groups that scopes name.
 	numbers map[types.EntityUID]int32
+	alone   []int32 // each rule, for the many buckets of one
 }
 
 type actionIndex struct {
@@ -85,13 +86,15 @@ func (n *names) get(s string) *bucket {
 	return n.at[s]
 }
 
-func (n *names) make(s string) *bucket {
+// make gives the bucket of a text: the first of room, which is for this one and
+// those to come, where none is there yet.
+func (n *names) make(s string, room []bucket) *bucket {
 	b := n.at[s]
 	if b == nil {
 		if n.at == nil {
-			n.at = map[string]*bucket{}
+			n.at = make(map[string]*bucket, len(room))
 		}
-		b = &bucket{}
+		b = &room[0]
 		n.at[s] = b
 		l := uint8(len(s))
 		n.lengths[l>>6] |= 1 << (l & 63)
@@ -113,8 +116,9 @@ type grant struct {
 }
 
 func buildIndex(rules []*rule) *index {
-	ix := &index{actions: map[*action]*actionIndex{}, numbers: map[types.EntityUID]int32{}}
+	ix := &index{actions: map[*action]*actionIndex{}, numbers: map[types.EntityUID]int32{}, alone: make([]int32, len(rules))}
 	for i, r := range rules {
+		ix.alone[i] = int32(i)
 		keysOf := map[types.EntityType][]resourceKey{} // the same for each action on a type
 		for _, name := range r.actions {
 			a := vocabulary().actions[name]
@@ -136,14 +140,15 @@ func buildIndex(rules []*rule) *index {
 				ix.actions[a] = ai
 			}
 			ai.spread = ai.spread || len(keys) > 1
+			room := make([]bucket, len(keys)) // one allocation for all
 			if all {
 				ix.addAny(ai, a, r, int32(i))
 			}
-			for _, k := range keys {
+			for n, k := range keys {
 				if !k.in {
-					ix.add(ai.equal.make(string(k.uid.ID)), r, int32(i))
+					ix.add(ai.equal.make(string(k.uid.ID), room[n:]), r, int32(i))
 				} else if s, ok := slotOf(k.uid.Type, a); ok {
-					ix.add(ai.in[s].make(string(k.uid.ID)), r, int32(i))
+					ix.add(ai.in[s].make(string(k.uid.ID), room[n:]), r, int32(i))
 				}
 			}
 		}
@@ -190,7 +195,7 @@ func (ix *index) addAny(ai *actionIndex, a *action, r *rule, i int32) {
 		default:
 			continue
 		}
-		ix.add(by.make(k.text), r, i)
+		ix.add(by.make(k.text, make([]bucket, 1)), r, i)
 		ix.add(&ai.keyed, r, i)
 		ai.uses |= r.uses
 		return
@@ -250,6 +255,7 @@ func placeKeys(keys []resourceKey, n ast.IsNode) ([]resourceKey, bool) {
 		if !ok {
 			return nil, false
 		}
+		keys = slices.Grow(keys, len(us))
 		for _, u := range us {
 			keys = append(keys, resourceKey{u, true})
 		}
@@ -273,6 +279,10 @@ func (ix *index) add(b *bucket, r *rule, i int32) {
 	}
 	switch s := r.policy.Principal.(type) {
 	case ast.ScopeTypeAll:
+		if b.any == nil {
+			b.any = ix.alone[i : i+1 : i+1] // append copies it
+			return
+		}
 		b.any = append(b.any, i)
 	case ast.ScopeTypeIs:
 		if b.is == nil {

@@ -22,6 +22,7 @@ func lintText(file, text string) (problems []Problem) {
 	for _, r := range text {
 		col++
 		switch {
+		case r >= 0x20 && r < 0x7F: // nearly all
 		case r == '\n':
 			line, col = line+1, 0
 		case r >= 0x202A && r <= 0x202E, r >= 0x2066 && r <= 0x2069, r == 0x200E, r == 0x200F, r == 0x061C:

@@ -29,7 +29,8 @@ func splitStatements(file, text string) ([]statement, []Problem) {
 		if sc.done() {
 			return out, nil
 		}
-		st := statement{line: sc.line, column: sc.column}
+		var st statement
+		st.line, st.column = sc.place()
 		start := sc.pos
 		if msg, fix := sc.statement(); msg != "" {
 			return out, []Problem{{File: file, Line: st.line, Column: st.column, Message: msg, Fix: fix}}
@@ -47,23 +48,29 @@ func splitStatements(file, text string) ([]statement, []Problem) {
 	}
 }
 
-// splitter walks text and keeps the position.
+// splitter walks valid UTF-8 by bytes: all that it looks for is ASCII.
 type splitter struct {
-	text         string
-	pos          int
-	line, column int
+	text string
+	pos  int
+	// line and column are those of placed.
+	placed, line, column int
+}
+
+// place gives the line and column of pos, both from 1.
+func (s *splitter) place() (line, column int) {
+	passed := s.text[s.placed:s.pos]
+	if n := strings.Count(passed, "\n"); n > 0 {
+		s.line, s.column = s.line+n, 1
+		passed = passed[strings.LastIndexByte(passed, '\n')+1:]
+	}
+	s.column += utf8.RuneCountInString(passed)
+	s.placed = s.pos
+	return s.line, s.column
 }
 
 func (s *splitter) done() bool { return s.pos >= len(s.text) }
 
-func (s *splitter) step() {
-	_, n := utf8.DecodeRuneInString(s.text[s.pos:])
-	if s.text[s.pos] == '\n' {
-		s.line, s.column = s.line+1, 0
-	}
-	s.column++
-	s.pos += n
-}
+func (s *splitter) step() { s.pos++ }
 
 func (s *splitter) skipBlank() {
 	for !s.done() {
@@ -79,8 +86,10 @@ func (s *splitter) skipBlank() {
 }
 
 func (s *splitter) skipComment() {
-	for !s.done() && s.text[s.pos] != '\n' {
-		s.step()
+	if n := strings.IndexByte(s.text[s.pos:], '\n'); n >= 0 {
+		s.pos += n
+	} else {
+		s.pos = len(s.text)
 	}
 }
 

@@ -155,3 +155,37 @@ func shortLists(n ast.IsNode) (out []ast.IsNode) {
 	})
 	return out
 }
+
+// Each statement stands where a reader who counts characters finds it.
+func TestStatementPlaces(t *testing.T) {
+	parts := []string{" ", "\n", "\r\n", "\t", "// é;\n", "// \"\n", `permit "é;\"` + "\n" + `" ;`, "forbid(日,[\n]) ;", "a// }\n;", `"\\";`, "é\n\n;", "{\"\\é\"};"}
+	for seed := range 500 {
+		g := newGenerator(uint64(seed))
+		var text string
+		for range g.IntN(12) {
+			text += g.pick(parts...)
+		}
+		text += g.pick("", "// the end", "\n")
+		stmts, problems := splitStatements("x.cedar", text)
+		if len(problems) > 0 {
+			t.Fatalf("%q: %v", text, problems)
+		}
+		at := 0
+		for _, st := range stmts {
+			at += strings.Index(text[at:], st.text)
+			line, column := 1, 1
+			for _, r := range text[:at] {
+				if column++; r == '\n' {
+					line, column = line+1, 1
+				}
+			}
+			if st.line != line || st.column != column {
+				t.Fatalf("%q: %q at %d:%d, counted %d:%d", text, st.text, st.line, st.column, line, column)
+			}
+			at += len(st.text)
+		}
+		if n := len(stmts); n > 0 && !strings.HasSuffix(stmts[n-1].text, ";") {
+			t.Fatalf("%q ends without ;", stmts[n-1].text)
+		}
+	}
+}
