@@ -44,7 +44,7 @@ type watcher struct {
 	rights *exeq.Rights
 	found  map[string]string
 	leads  map[string]string // git directories, and the .git file that leads there
-	unseen []string // why that may not be all
+	unseen []string          // why that may not be all
 }
 
 // watched are what git and other tools may act on, which policy does not name
