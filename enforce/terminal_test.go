@@ -216,6 +216,7 @@ func TestJobControl(t *testing.T) {
 	}
 	run("stty size")
 	c.expect("33 77\r\n")
+	c.expect("% ") // the supervisor is done with its directories
 }
 
 // lives reports whether a process with that command line and directory does.
