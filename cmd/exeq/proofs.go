@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -209,24 +207,25 @@ func drain(ctx context.Context, c *call) int {
 	if inherits {
 		inherited = os.NewFile(3, "store.lock")
 	}
-	in, err := c.inherit(ctx, state, inherited)
+	dir, err := stateDir(state)
 	if err != nil {
 		return c.fail(err)
 	}
-	defer in.Close()
-	standalone.Sweep()
 	ctx, cancel := context.WithTimeout(ctx, drainAtMost)
 	defer cancel()
 	go func() {
 		// A state that was removed meanwhile has nothing to drain into.
 		defer cancel()
-		for ctx.Err() == nil {
-			if _, err := os.Stat(in.PolicyPath()); errors.Is(err, fs.ErrNotExist) {
-				return
-			}
+		for ctx.Err() == nil && !standalone.Removed(dir) {
 			time.Sleep(exeq.DefaultTick)
 		}
 	}()
+	in, err := c.inherit(ctx, dir, inherited)
+	if err != nil {
+		return c.fail(err)
+	}
+	defer in.Close()
+	standalone.Sweep()
 	if err := in.Store.Drain(ctx); err != nil {
 		return c.fail(err)
 	}

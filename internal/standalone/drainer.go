@@ -3,8 +3,10 @@ package standalone
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // Leave ends the installation's use by a process that is about to end. Where
@@ -63,4 +65,11 @@ func (in *Installation) startDrainer(flag string, inherited *os.File) error {
 		in.drainers.Add(-1)
 	}()
 	return nil
+}
+
+// Removed reports whether a state directory is not there any more. What of it
+// is written at a path may have come back; its database does not.
+func Removed(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, "store.db"))
+	return errors.Is(err, fs.ErrNotExist)
 }
