@@ -399,3 +399,30 @@ func TestPromiseGone(t *testing.T) {
 		}
 	}
 }
+
+// TestTreeStateSpelled: one letter of a key in another case is damage, too,
+// though a JSON decoder takes it.
+func TestTreeStateSpelled(t *testing.T) {
+	dir := t.TempDir()
+	r := &logReader{dir: dir}
+	if err := os.Mkdir(filepath.Join(dir, ".state"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	put := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, ".state", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("version", tesseraVersion)
+	good := `{"size":3,"root":"` + strings.Repeat("A", 43) + `="}`
+	put("treeState", good)
+	if tree, err := r.integrated(); err != nil || tree.N != 3 {
+		t.Fatal(tree, err)
+	}
+	for _, bad := range []string{strings.Replace(good, "size", "sIze", 1), good + "\n", strings.Replace(good, ":3", ": 3", 1), `{"more":1,` + good[1:]} {
+		put("treeState", bad)
+		if _, err := r.integrated(); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -360,7 +361,9 @@ func (r *logReader) integrated() (tlog.Tree, error) {
 		Size int64  `json:"size"`
 		Root []byte `json:"root"`
 	}
-	if err := json.Unmarshal(raw, &ts); err != nil || len(ts.Root) != tlog.HashSize || ts.Size < 0 {
+	// Only as Tessera writes it: encoding/json takes other spellings of a key too.
+	err = json.Unmarshal(raw, &ts)
+	if again, _ := json.Marshal(ts); err != nil || len(ts.Root) != tlog.HashSize || ts.Size < 0 || !bytes.Equal(raw, again) {
 		return tlog.Tree{}, fmt.Errorf("%w: the log's tree state is damaged", ErrDamaged)
 	}
 	return tlog.Tree{N: ts.Size, Hash: tlog.Hash(ts.Root)}, nil
