@@ -185,7 +185,7 @@ func (w *watcher) whole(p string) {
 	to := p
 	if info.Mode().Type() == fs.ModeSymlink {
 		if to, err = filepath.EvalSymlinks(p); err != nil {
-			to = p // leads nowhere, for now
+			to = p // leads nowhere: the link itself is looked at
 		}
 	}
 	if !w.writable(p) && !w.writable(to) && !w.writable(to+"/\x00") {
