@@ -41,6 +41,11 @@ func TestIdentify(t *testing.T) {
 		t.Errorf("unchanged: %+v, then %+v", first, again)
 	}
 
+	// What is written within the tick of the first times shows in none: that is
+	// what Settled is for.
+	for !first.Settled(time.Now()) {
+		time.Sleep(time.Millisecond)
+	}
 	w, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
