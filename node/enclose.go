@@ -35,18 +35,11 @@ func (n *Node) enclose(p *peer, r *wire.Enclose, init, command *os.File) (*exeq.
 	if err != nil {
 		return nil, err
 	}
-	x.mu.Lock()
-	if err := x.in(admitted); err != nil {
-		x.mu.Unlock()
+	if err := x.begin(); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(x.dir, 0o755); err != nil {
-		x.mu.Unlock()
-		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
-	}
-	x.state, x.since = enclosing, boottime()
-	x.mu.Unlock()
 	e, err := n.close(x, proxy, init, command)
+	x.approving.Done()
 	if err != nil {
 		n.log.Warn("not enclosed", "permit", x.permit, "err", err)
 		if eerr := n.end(x, "it could not be enclosed"); eerr != nil {
@@ -55,6 +48,22 @@ func (n *Node) enclose(p *peer, r *wire.Enclose, init, command *os.File) (*exeq.
 		return nil, err
 	}
 	return e, nil
+}
+
+// begin makes the execution's cgroup; x.approving is to be told when what
+// follows is done.
+func (x *execution) begin() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.in(admitted); err != nil {
+		return err
+	}
+	if err := os.Mkdir(x.dir, 0o755); err != nil {
+		return fmt.Errorf("%w: %w", wire.ErrGate, err)
+	}
+	x.state, x.since = enclosing, boottime()
+	x.approving.Add(1)
+	return nil
 }
 
 // close moves the processes first and governs second: until they are known to

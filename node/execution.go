@@ -29,6 +29,7 @@ import (
 type state string
 
 const (
+	admitting state = "admitting" // its permit is being checked: nothing of it is believed
 	admitted  state = "admitted"  // the nonce is burnt, nothing is there yet
 	enclosing state = "enclosing" // on its way into the gate
 	enclosed  state = "running"
@@ -50,7 +51,7 @@ type execution struct {
 	check    func(exeq.Renewal) error
 	dir      string // its cgroup
 
-	approving sync.WaitGroup
+	approving sync.WaitGroup // and enclosing: what an end waits for, since it may add to what ends
 
 	mu         sync.Mutex
 	state      state
@@ -98,7 +99,7 @@ func (n *Node) admit(p *peer, a *wire.Admit, size int64) error {
 		return err
 	}
 	x := &execution{
-		permit: read.Body.ID, issuer: t.issuer, rights: a.Rights, size: size, state: admitted, since: boottime(),
+		permit: read.Body.ID, issuer: t.issuer, rights: a.Rights, size: size, state: admitting, since: boottime(),
 		dir: filepath.Join(n.c.Cgroup, read.Body.ID), programs: map[bpf.File]bool{}, gone: make(chan struct{}),
 		lease: time.Duration(read.Body.LeaseMillis) * time.Millisecond,
 	}
@@ -117,7 +118,11 @@ func (n *Node) admit(p *peer, a *wire.Admit, size int64) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := x.in(admitting); err != nil { // revoked, or over, already
+		return err
+	}
 	x.resource, x.check = a.Request.Resource, admitter.CheckRenewal(x.permit)
+	x.state, x.since = admitted, boottime()
 	n.log.Info("admitted", "permit", x.permit, "uid", p.uid, "pid", p.pid)
 	return nil
 }
@@ -379,6 +384,13 @@ func (n *Node) end(x *execution, why string) error {
 // bury sees the end through and frees what it took.
 func (n *Node) bury(x *execution, was state, cgroup bpf.Cgroup) {
 	var err error
+	if was == enclosing {
+		// What is on its way in has to be there before it can be killed.
+		x.approving.Wait()
+		x.mu.Lock()
+		cgroup = x.cgroup
+		x.mu.Unlock()
+	}
 	if cgroup != 0 {
 		for {
 			if err = n.gate.End(x.dir, endTime); err == nil || errors.Is(err, os.ErrNotExist) {

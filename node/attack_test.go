@@ -1,0 +1,90 @@
+//go:build linux
+
+package node
+
+import (
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/exeq/exeq/node/wire"
+	"github.com/exeq/exeq/permit"
+)
+
+// TestEncloseBeforeAdmitted: a permit that is still being checked is none. Who
+// sends a bad one and at once asks for its enclosure has neither that, nor the
+// node's word on it.
+func TestEncloseBeforeAdmitted(t *testing.T) {
+	w := newWorld(t)
+	d := w.draft()
+	a := d.issue(t)
+	other := *a.Rights
+	other.Quotas.Processes = 7
+	a.Rights = &other // refused, after its window was looked at
+	x := newWaiting(t)
+	dir := w.config.Cgroup + "/" + d.permit.Body.ID
+	enclosed := make(chan error, 1)
+	var once sync.Once
+	w.node.burnt.mu.Lock()
+	w.node.burnt.now = func() time.Time {
+		once.Do(func() {
+			go func() {
+				_, err := w.ask(wire.Request{Enclose: &wire.Enclose{Permit: d.permit.Body.ID}}, int(x.init.Fd()), int(x.command.Fd()))
+				enclosed <- err
+			}()
+			for len(enclosed) == 0 { // the one or the other
+				if _, err := os.Stat(dir); err == nil {
+					t.Error("processes are taken in for a permit that was not checked")
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+		return time.Now()
+	}
+	w.node.burnt.mu.Unlock()
+	_, err := w.ask(wire.Request{Admit: a})
+	refused(t, err, permit.ErrRights)
+	refused(t, <-enclosed, wire.ErrState)
+}
+
+// TestEndWhileEnclosing: what comes in while the execution is being ended does
+// not outlive it.
+func TestEndWhileEnclosing(t *testing.T) {
+	w := newWorld(t)
+	d := w.draft()
+	_, err := w.ask(wire.Request{Admit: d.issue(t)})
+	must(t, err)
+	p := newWaiting(t)
+	x, err := w.node.find(d.permit.Body.ID)
+	must(t, err)
+	x.approving.Add(1) // the end stands still behind its killing
+	must(t, x.begin())
+	over := make(chan error, 1)
+	go func() { over <- w.node.end(x, "") }()
+	for ends := false; !ends; time.Sleep(time.Millisecond) {
+		x.mu.Lock()
+		ends = x.state == ending
+		x.mu.Unlock()
+	}
+	time.Sleep(100 * time.Millisecond) // it may get further; the test holds without
+	if _, err := w.node.close(x, netip.AddrPort{}, p.init, p.command); err == nil {
+		t.Error("the node signs for an execution that it ends")
+	}
+	x.approving.Done()
+	x.approving.Done()
+	must(t, <-over)
+	p.gone(t, endTime)
+	for end := time.Now().Add(endTime); ; time.Sleep(time.Millisecond) { // what it took is given back by and by
+		states, err := w.node.gate.Governed()
+		must(t, err)
+		if len(states) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("left governed: %v", states)
+		}
+	}
+}
