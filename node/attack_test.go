@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/node/wire"
 	"github.com/exeq/exeq/permit"
 )
@@ -87,4 +88,20 @@ func TestEndWhileEnclosing(t *testing.T) {
 			t.Fatalf("left governed: %v", states)
 		}
 	}
+}
+
+// TestHeldDoesNotRun: a lease is suspended as long as everything stands still,
+// and not because it was asked to.
+func TestHeldDoesNotRun(t *testing.T) {
+	w := newWorld(t)
+	d, p := w.enclosed()
+	named := &wire.Named{Permit: d.permit.Body.ID}
+	_, err := w.ask(wire.Request{Hold: named})
+	must(t, err)
+	x, err := w.node.find(named.Permit)
+	must(t, err)
+	must(t, x.freeze("0")) // what the kernel cannot freeze goes on so
+	p.gone(t, exeq.DefaultLease+endTime)
+	_, err = w.ask(wire.Request{Resume: named})
+	refused(t, err, exeq.ErrRevoked)
 }

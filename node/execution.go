@@ -59,6 +59,7 @@ type execution struct {
 	since      time.Duration // of this state, CLOCK_BOOTTIME
 	deadline   time.Duration // CLOCK_BOOTTIME
 	left       time.Duration // of the lease, while held
+	loose      time.Duration // while held: since when it does not stand still; 0: it does
 	challenge  string
 	challenged time.Duration
 	programs   map[bpf.File]bool
@@ -269,8 +270,11 @@ func (n *Node) renew(r *exeq.Renewal) error {
 	if err := x.check(*r); err != nil {
 		return err
 	}
+	if x.state == held {
+		x.charge()
+	}
 	now, until := boottime(), x.challenged+time.Duration(r.Millis)*time.Millisecond
-	if x.state == enclosed && now > x.deadline || now > until {
+	if x.state == enclosed && now > x.deadline || x.state == held && x.left <= 0 || now > until {
 		return fmt.Errorf("%w: the renewal came late", exeq.ErrLapsed)
 	}
 	x.challenge = ""
@@ -310,8 +314,23 @@ func (n *Node) hold(p *peer, id string) error {
 	if err := x.freeze("1"); err != nil {
 		return err
 	}
-	x.state, x.since, x.left = held, now, x.deadline-now
+	x.state, x.since, x.left, x.loose = held, now, x.deadline-now, now
+	x.charge()
 	return nil
+}
+
+// charge takes from a held lease what went by while its processes did not all
+// stand still: freezing takes its time, and holding and resuming in a row would
+// be a lease without an end. x.mu is held.
+func (x *execution) charge() {
+	b, err := os.ReadFile(filepath.Join(x.dir, "cgroup.events"))
+	now := boottime()
+	if x.loose != 0 {
+		x.left -= now - x.loose
+	}
+	if x.loose = now; err == nil && containsLine(string(b), "frozen 1") {
+		x.loose = 0
+	}
 }
 
 // resume goes on with what was left of the lease: holding renews nothing.
@@ -324,6 +343,9 @@ func (n *Node) resume(p *peer, id string) error {
 	defer x.mu.Unlock()
 	if err := x.in(held); err != nil {
 		return err
+	}
+	if x.charge(); x.left <= 0 {
+		return exeq.ErrLapsed
 	}
 	x.state, x.since = enclosed, boottime()
 	x.deadline = x.since + x.left

@@ -45,7 +45,10 @@ func (n *Node) keep() {
 // look judges one execution as of now.
 func (n *Node) look(x *execution, now time.Duration, why string) {
 	x.mu.Lock()
-	s, since, deadline := x.state, x.since, x.deadline
+	if x.state == held {
+		x.charge()
+	}
+	s, since, deadline, left := x.state, x.since, x.deadline, x.left
 	x.mu.Unlock()
 	switch {
 	case s == ended && now-since > keepTime:
@@ -60,6 +63,8 @@ func (n *Node) look(x *execution, now time.Duration, why string) {
 		why = "no processes came for the permit"
 	case s == held && !alive(x.owner.pidfd):
 		why = "its supervisor is gone"
+	case s == held && left <= 0:
+		why = "it does not stand still, and no renewal came within the lease"
 	default:
 		return
 	}
