@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,9 @@ func readTrust(dir string) ([]*trusted, error) {
 			continue
 		}
 		t, err := readTrustFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since it was listed: nobody says anything there (a link is ELOOP)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("trust: %s: %w", name, err)
 		}

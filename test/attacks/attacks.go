@@ -38,7 +38,7 @@ type Attack struct {
 	Line string
 	// Proof is the mark that only success leaves.
 	Proof Proof
-	// Expect is the outcome per tier; nil is Denied in both.
+	// Expect is the outcome per tier, see Want; nil is Denied in each.
 	Expect map[exeq.Tier]Outcome
 	// Limit names the honest limit where an outcome is Limited.
 	Limit string
@@ -80,11 +80,34 @@ var Families = []Family{
 	memory, network, processes, guard, secrets, machine, sharedMemory, kill,
 }
 
-// Outcomes in both tiers, or in rootless and nested apart.
-func both(o Outcome) map[exeq.Tier]Outcome { return tiers(o, o) }
+// Want is the outcome in a tier. What a row does not say of a tier is what it
+// says of the one that it stands on: kernel-lite does all that rootless does,
+// and kernel all that kernel-lite does.
+func (a Attack) Want(t exeq.Tier) Outcome {
+	if a.Expect == nil {
+		return Denied
+	}
+	for _, below := range []exeq.Tier{exeq.TierKernel, exeq.TierKernelLite, exeq.TierRootless, exeq.TierNested} {
+		if o := a.Expect[below]; o != "" && below <= t {
+			return o
+		}
+	}
+	return ""
+}
+
+// Outcomes in each tier, or in rootless and nested apart.
+func every(o Outcome) map[exeq.Tier]Outcome { return tiers(o, o) }
 
 func tiers(rootless, nested Outcome) map[exeq.Tier]Outcome {
 	return map[exeq.Tier]Outcome{exeq.TierRootless: rootless, exeq.TierNested: nested}
+}
+
+// lonely: a socket that nothing outside hears. In rootless the namespace keeps
+// what is said; in kernel-lite the gate, and in nested the supervisor, refuse it.
+func lonely() map[exeq.Tier]Outcome {
+	o := tiers(Contained, Denied)
+	o[exeq.TierKernelLite] = Denied
+	return o
 }
 
 // Proof is how the harness knows that an attack succeeded; it never asks the

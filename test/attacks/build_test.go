@@ -29,6 +29,8 @@ var world struct {
 	dir string // root's; every user may look
 	// programs are the paths of what was built, by name.
 	programs map[string]string
+	// node is what theNode started.
+	node *daemon
 	// hashes of what the policy noTool forbids.
 	tool, lib, code string
 }
@@ -52,6 +54,9 @@ func TestMain(m *testing.M) {
 		log.Print(err)
 	} else {
 		code = m.Run()
+		if world.node != nil {
+			world.node.stop()
+		}
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -17,6 +17,7 @@ const (
 	LimitProc        = "processes-visible"
 	LimitUnixSockets = "unix-sockets"
 	LimitListeners   = "listeners"
+	LimitPorts       = "ports-by-number"
 	LimitMapping     = "mapping-race"
 	LimitTmp         = "tmp-directory"
 	LimitCaches      = "shared-caches"

@@ -10,9 +10,9 @@ type Ordinary struct {
 	Lived bool
 	// Want stands in what it prints.
 	Want string
-	// Limit names the honest limit that blocks it in the tiers that the list
-	// of limits gives for it.
-	Limit string
+	// Limits name the honest limits that block it, each in the tiers that the
+	// list of limits gives for it.
+	Limits []string
 	// Program must be installed, else there is nothing to block.
 	Program string
 }
@@ -48,7 +48,7 @@ var OrdinaryWork = []Ordinary{
 	{Name: "find -exec", Line: `touch a b; find . -type f -exec basename {} ';' | sort | tr -d '\n'`, Want: "ab"},
 	{Name: "sed in place", Line: `echo old >f; sed -i s/old/new/ f; cat f`, Want: "new"},
 	{Name: "perl in place", Line: `echo old >f; perl -pi -e s/old/new/ f; cat f`, Want: "new", Program: "perl"},
-	{Name: "ed", Limit: LimitTmp, Line: `printf 'a\nline\n.\nw f\nq\n' | ed -s; cat f`, Want: "line", Program: "ed"},
+	{Name: "ed", Limits: []string{LimitTmp}, Line: `printf 'a\nline\n.\nw f\nq\n' | ed -s; cat f`, Want: "line", Program: "ed"},
 	{Name: "vim", Line: `echo old >f; vim -Nu NONE -n -es -c '%s/old/new/' -c wq f; cat f`, Want: "new", Program: "vim"},
 	{Name: "vim with a swap file", Line: `echo old >f; vim -Nu NONE -es -c '%s/old/new/' -c wq f; cat f`, Want: "new", Program: "vim"},
 	{Name: "awk", Line: `seq 10 | awk '{s += $1} END {print s}'`, Want: "55"},
@@ -94,18 +94,27 @@ with c.ProcessPoolExecutor(2) as p: print(sum(p.map(abs, [-1, -2])))'`, Want: "3
 m = s.SharedMemory(create=True, size=64); print(m.size); m.unlink()'`, Want: "64", Program: "python3"},
 	{Name: "python sqlite", Line: `python3 -c 'import sqlite3; d = sqlite3.connect("d"); d.execute("create table t(a)"); d.commit(); print("made")'`, Want: "made", Program: "python3"},
 	{Name: "a socket pair", Line: `python3 -c 'import socket; a, b = socket.socketpair(); a.send(b"pair"); print(b.recv(9))'`, Want: "pair", Program: "python3"},
-	{Name: "a unix socket of its own", Limit: LimitUnixSockets, Line: `python3 -c 'import socket
+	{Name: "a unix socket of its own", Limits: []string{LimitUnixSockets}, Line: `python3 -c 'import socket
 s = socket.socket(socket.AF_UNIX); s.bind("s"); s.listen()
 c = socket.socket(socket.AF_UNIX); c.connect("s"); c.send(b"own"); print(s.accept()[0].recv(9))'`, Want: "own", Program: "python3"},
-	{Name: "a loopback server of its own", Limit: LimitListeners, Line: `python3 -c 'import http.server, threading, urllib.request
+	{Name: "a loopback server of its own", Limits: []string{LimitListeners}, Line: `python3 -c 'import http.server, threading, urllib.request
 s = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
 threading.Thread(target=s.serve_forever, daemon=True).start()
 o = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 print(o.open("http://127.0.0.1:%d/" % s.server_port).status)'`, Want: "200", Program: "python3"},
+	{Name: "a loopback server on a port by number", Limits: []string{LimitListeners, LimitPorts}, Line: `python3 -c 'import socket
+p = socket.create_server(("127.0.0.1", 0)).getsockname()[1]
+s = socket.create_server(("127.0.0.1", p)); c = socket.create_connection(("127.0.0.1", p)); c.send(b"by number"); print(s.accept()[0].recv(9))'`, Want: "by number", Program: "python3"},
+	{Name: "datagrams on loopback", Limits: []string{LimitListeners, LimitPorts}, Line: `python3 -c 'import socket
+s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("127.0.0.1", 0))
+c = socket.socket(type=socket.SOCK_DGRAM); c.sendto(b"datagram", s.getsockname()); print(s.recv(9))'`, Want: "datagram", Program: "python3"},
+	{Name: "datagrams over a connected socket", Limits: []string{LimitListeners}, Line: `python3 -c 'import socket
+s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("127.0.0.1", 0))
+c = socket.socket(type=socket.SOCK_DGRAM); c.connect(s.getsockname()); c.send(b"datagram"); print(s.recv(9))'`, Want: "datagram", Program: "python3"},
 	{Name: "node", Line: `node -e 'console.log([3, 1, 2].sort().join(""))'`, Want: "123", Program: "node"},
 	{Name: "node child_process", Line: `node -e 'require("child_process").exec("echo child", (e, o) => console.log(o))'`, Want: "child", Program: "node"},
 	{Name: "node workers", Line: `node -e 'const {Worker} = require("worker_threads"); new Worker("console.log(\"worker\")", {eval: true})'`, Want: "worker", Program: "node"},
-	{Name: "node server and client", Limit: LimitListeners, Line: `node -e 'const h = require("http"); const s = h.createServer((q, r) => r.end("served")).listen(0, "127.0.0.1", () => h.get({port: s.address().port, host: "127.0.0.1"}, r => r.on("data", d => { console.log("" + d); s.close() })))'`, Want: "served", Program: "node"},
+	{Name: "node server and client", Limits: []string{LimitListeners}, Line: `node -e 'const h = require("http"); const s = h.createServer((q, r) => r.end("served")).listen(0, "127.0.0.1", () => h.get({port: s.address().port, host: "127.0.0.1"}, r => r.on("data", d => { console.log("" + d); s.close() })))'`, Want: "served", Program: "node"},
 	{Name: "npm run", Line: `echo '{"name": "a", "version": "1.0.0", "scripts": {"x": "node -p 6*7"}}' >package.json; npm run -s x`, Want: "42", Program: "npm"},
 	{Name: "npm test", Line: `echo '{"name": "a", "version": "1.0.0", "scripts": {"test": "node --test"}}' >package.json; echo 'require("node:test")("t", () => {})' >a.test.js; npm test 2>&1`, Want: "pass 1", Program: "npm"},
 	{Name: "npm install from a tarball", Line: `mkdir p; echo '{"name": "p", "version": "1.0.0", "main": "i.js"}' >p/package.json; echo 'module.exports = 42' >p/i.js; (cd p && npm pack -s >/dev/null); echo '{"name": "a", "version": "1.0.0"}' >package.json; npm install -s --offline ./p/p-1.0.0.tgz && node -p 'require("p")'`, Want: "42", Program: "npm"},
@@ -115,7 +124,7 @@ print(o.open("http://127.0.0.1:%d/" % s.server_port).status)'`, Want: "200", Pro
 	{Name: "bc and factor", Line: `echo 2^64 | bc; factor 91`, Want: "18446744073709551616", Program: "bc"},
 	{Name: "watching files", Line: `python3 -c 'import ctypes, os
 l = ctypes.CDLL(None); f = l.inotify_init(); l.inotify_add_watch(f, b".", 0x100); open("new", "w"); print(os.read(f, 999)[16:19])'`, Want: "new", Program: "python3"},
-	{Name: "a tmux session", Limit: LimitUnixSockets, Line: `tmux -S ./t new-session -d 'sleep 30' && tmux -S ./t ls; tmux -S ./t kill-server`, Want: "1 windows", Program: "tmux"},
+	{Name: "a tmux session", Limits: []string{LimitUnixSockets}, Line: `tmux -S ./t new-session -d 'sleep 30' && tmux -S ./t ls; tmux -S ./t kill-server`, Want: "1 windows", Program: "tmux"},
 	{Name: "memory mapped files", Line: `python3 -c 'import mmap; f = open("m", "wb+"); f.write(b"x" * 4096); f.flush(); m = mmap.mmap(f.fileno(), 0); m[0:3] = b"map"; m.flush(); print(open("m").read(3))'`, Want: "map", Program: "python3"},
 	{Name: "compression", Line: `seq 99999 >f; for c in gzip xz bzip2; do $c -k f; done; zcat f.gz | tail -1`, Want: "99999"},
 	{Name: "checksums", Line: `echo x >f; sha256sum f >s; sha256sum -c s`, Want: "OK"},

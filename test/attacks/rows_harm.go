@@ -69,15 +69,15 @@ os.setxattr("{target}", "system.posix_acl_access", bytes.fromhex("02000000 01000
 	{Name: "the configuration of an embedded repository", Line: "echo '#{token}' >>{module}/.git/config", Proof: changes("{module}/.git/config")},
 	{Name: "an embedded repository replaced", Line: "mv {module} m; mkdir -p {module}/.git && echo {token} >{module}/.git/config", Proof: holds("{module}/.git/config")},
 	{Name: "an embedded repository made", Line: "git init -q ws.git/x && cd ws.git/x && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && cd ../.. && git add ws.git/x && echo '#{token}' >>ws.git/x/.git/config",
-		Proof: holds("{ws}/ws.git/x/.git/config"), Expect: both(Limited), Limit: LimitAbsent, Says: "the run made {ws}/ws.git/x/.git"},
+		Proof: holds("{ws}/ws.git/x/.git/config"), Expect: every(Limited), Limit: LimitAbsent, Says: "the run made {ws}/ws.git/x/.git"},
 	{Name: "a rebase in a linked worktree", Line: rebasing("{worktree}"), Proof: resumes("{worktree}"),
-		Expect: both(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/worktrees/wt3/rebase-merge,"},
+		Expect: every(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/worktrees/wt3/rebase-merge,"},
 	{Name: "a rebase in a submodule", Line: rebasing("{submodule}"), Proof: resumes("{submodule}"),
-		Expect: both(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/modules/m/rebase-merge,"},
+		Expect: every(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/modules/m/rebase-merge,"},
 	{Name: "a rebase in a worktree made", Line: ": {worktree}; git worktree add -q wt2 && " + rebasing("wt2"), Proof: resumes("{ws}/wt2"),
-		Expect: both(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/worktrees/wt2/rebase-merge,"},
+		Expect: every(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/worktrees/wt2/rebase-merge,"},
 	{Name: "a rebase in a worktree made two levels down", Line: ": {worktree}; git worktree add -q sub/wt2 && " + rebasing("sub/wt2"), Proof: resumes("{ws}/sub/wt2"),
-		Expect: both(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/worktrees/wt2/rebase-merge,"},
+		Expect: every(Limited), Limit: LimitAbsent, Says: "the run made {ws}/.git/worktrees/wt2/rebase-merge,"},
 	{Name: "the configuration of a submodule in a linked worktree", Line: ": {worktree}; echo '#{token}' >>.git/worktrees/wt3/modules/m/config",
 		Proof: changes("{ws}/.git/worktrees/wt3/modules/m/config")},
 	{Name: "a linked .envrc", Line: "echo {token} >>{linkedenvrc}", Proof: changes("{ws}/real")},
@@ -109,7 +109,7 @@ os.setxattr("{target}", "system.posix_acl_access", bytes.fromhex("02000000 01000
 	{Name: "authorized_keys", Line: "echo {token} >>{home}/.ssh/authorized_keys", Proof: holds("{home}/.ssh/authorized_keys")},
 	{Name: "the crontab's directory", Line: "echo {token} >/etc/cron.d/{key}; s=$?; cat /etc/cron.d/{key} && rm /etc/cron.d/{key}; exit $s", Proof: prints("{token}"), Who: "root"},
 	{Name: "a shared build cache", Line: "echo {token} >{home}/.cache/go-build/poison", Proof: holds("{home}/.cache/go-build/poison"),
-		Expect: both(Limited), Limit: LimitCaches},
+		Expect: every(Limited), Limit: LimitCaches},
 }}
 
 var secrets = Family{"Secrets", []Attack{
@@ -173,8 +173,8 @@ var machine = Family{"The machine", []Attack{
 // {mq} are a segment and queues that hold the secret.
 var sharedMemory = Family{"Shared memory", []Attack{
 	{Name: "/dev/shm read", Line: "cat {shmfile}", Proof: secretOut},
-	{Name: "/dev/shm written", Line: "echo {token} >{shmfile}", Proof: changes("{shmfile}"), Expect: both(Stopped)},
-	{Name: "/dev/shm removed", Line: "rm -f {shmfile}", Proof: changes("{shmfile}"), Expect: both(Stopped)},
+	{Name: "/dev/shm written", Line: "echo {token} >{shmfile}", Proof: changes("{shmfile}"), Expect: every(Stopped)},
+	{Name: "/dev/shm removed", Line: "rm -f {shmfile}", Proof: changes("{shmfile}"), Expect: every(Stopped)},
 	{Name: "another terminal written", Line: "echo {token} >{pts}", Proof: hears("{token}")},
 	{Name: "another terminal's keys", Line: "exec 3<>{pts}; head -1 <&3", Proof: secretOut},
 	{Name: "System V shared memory", Line: "./system shm {shmkey}", Proof: secretOut},
@@ -184,29 +184,29 @@ var sharedMemory = Family{"Shared memory", []Attack{
 
 // Nothing outlives its execution, and quotas bound what it takes.
 var kill = Family{"Kill that doesn't", []Attack{
-	{Name: "setsid", Line: "./linger setsid {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "a double fork", Line: "./linger twice {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "deaf to signals", Line: "./linger deaf {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "below a vfork", Line: "./linger vfork {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "stopped", Line: "./linger stopped {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "a subreaper", Line: "./linger adopt {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "forks faster than it is killed", Line: "./linger chase {token}", Proof: survives, Expect: both(Killed)},
-	{Name: "nohup in the background", Line: "nohup setsid ./linger wait {token} >/dev/null 2>&1 & disown", Proof: survives, Expect: both(Killed)},
+	{Name: "setsid", Line: "./linger setsid {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "a double fork", Line: "./linger twice {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "deaf to signals", Line: "./linger deaf {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "below a vfork", Line: "./linger vfork {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "stopped", Line: "./linger stopped {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "a subreaper", Line: "./linger adopt {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "forks faster than it is killed", Line: "./linger chase {token}", Proof: survives, Expect: every(Killed)},
+	{Name: "nohup in the background", Line: "nohup setsid ./linger wait {token} >/dev/null 2>&1 & disown", Proof: survives, Expect: every(Killed)},
 	{Name: "a daemon by Python", Line: `python3 -c 'import os, sys, signal
 if os.fork() == 0:
     os.setsid()
     for f in 0, 1, 2: os.close(f)
-    signal.pause()' {token}`, Proof: survives, Expect: both(Killed)},
-	{Name: "the supervisor killed", Line: "./linger wait {token}", Proof: survives, Expect: both(Killed), Then: "crash"},
-	{Name: "the supervisor killed, all stopped", Line: "./linger wait-stopped {token}", Proof: survives, Expect: both(Killed), Then: "crash"},
-	{Name: "revoked", Line: "./linger wait {token}", Proof: survives, Expect: both(Killed), Then: "revoke"},
-	{Name: "revoked, all stopped", Line: "./linger wait-stopped {token}", Proof: survives, Expect: both(Killed), Then: "revoke"},
-	{Name: "a fork bomb", Line: "./linger bomb 400", Proof: prints("FORKED-ALL"), Expect: both(Stopped), Quotas: quota{Processes: 40}},
-	{Name: "a flood of output", Line: "for i in 1 2 3; do ./linger flood 20000000 | wc -c; sleep 1.5; done; echo FLOODED-ALL", Proof: prints("FLOODED-ALL"), Expect: both(Killed), Quotas: quota{OutputBytes: 1 << 20}},
-	{Name: "a flood of output between two ticks", Line: "./linger flood 20000000", Proof: prints("FLOODED-ALL"), Expect: both(Limited), Limit: LimitResources, Quotas: quota{OutputBytes: 1 << 20}},
-	{Name: "longer than its time", Line: "./linger long 7000", Proof: prints("OUTSTAYED"), Expect: both(Killed), Quotas: quota{WallSeconds: 2}},
+    signal.pause()' {token}`, Proof: survives, Expect: every(Killed)},
+	{Name: "the supervisor killed", Line: "./linger wait {token}", Proof: survives, Expect: every(Killed), Then: "crash"},
+	{Name: "the supervisor killed, all stopped", Line: "./linger wait-stopped {token}", Proof: survives, Expect: every(Killed), Then: "crash"},
+	{Name: "revoked", Line: "./linger wait {token}", Proof: survives, Expect: every(Killed), Then: "revoke"},
+	{Name: "revoked, all stopped", Line: "./linger wait-stopped {token}", Proof: survives, Expect: every(Killed), Then: "revoke"},
+	{Name: "a fork bomb", Line: "./linger bomb 400", Proof: prints("FORKED-ALL"), Expect: every(Stopped), Quotas: quota{Processes: 40}},
+	{Name: "a flood of output", Line: "for i in 1 2 3; do ./linger flood 20000000 | wc -c; sleep 1.5; done; echo FLOODED-ALL", Proof: prints("FLOODED-ALL"), Expect: every(Killed), Quotas: quota{OutputBytes: 1 << 20}},
+	{Name: "a flood of output between two ticks", Line: "./linger flood 20000000", Proof: prints("FLOODED-ALL"), Expect: every(Limited), Limit: LimitResources, Quotas: quota{OutputBytes: 1 << 20}},
+	{Name: "longer than its time", Line: "./linger long 7000", Proof: prints("OUTSTAYED"), Expect: every(Killed), Quotas: quota{WallSeconds: 2}},
 	{Name: "more memory than its share", Line: "./linger hog 400000000", Proof: prints("MEMORY-TAKEN"), Quotas: quota{MemoryBytes: 200 << 20}},
 	{Name: "a larger file than its share", Line: "./linger bigfile 4000000", Proof: prints("BIG-FILE-MADE"), Quotas: quota{FileBytes: 1 << 20}},
 	{Name: "more programs than its share", Line: "for i in $(seq 400); do /usr/bin/true || exit; done; echo RAN-ALL", Proof: prints("RAN-ALL"), Quotas: quota{Execs: 40}},
-	{Name: "knocking until something opens", Line: "for i in $(seq 60); do {tool}; done 2>/dev/null; sleep 3; echo KNOCKED-ALL", Proof: prints("KNOCKED-ALL"), Policy: noTool, Expect: both(Killed), Quotas: quota{Denials: 40}},
+	{Name: "knocking until something opens", Line: "for i in $(seq 60); do {tool}; done 2>/dev/null; sleep 3; echo KNOCKED-ALL", Proof: prints("KNOCKED-ALL"), Policy: noTool, Expect: every(Killed), Quotas: quota{Denials: 40}},
 }}

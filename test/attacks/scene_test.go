@@ -15,20 +15,22 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/exeq/exeq/node/wire"
 )
 
 // scene is the world around one run: a workspace, a home with secrets, an
 // outside that is nobody's business, and whoever listens or lives there.
 type scene struct {
-	t       *testing.T
-	uid     int
-	dir     string
-	secret  string // what no attack may learn
-	places  map[string]string
-	ears    *ears
-	victim  *victim
-	before  map[string]string // fingerprints of what an attack may want to change
-	message chan string       // what the attack says on stdout, by line
+	t      *testing.T
+	uid    int
+	dir    string
+	secret string // what no attack may learn
+	places map[string]string
+	ears   *ears
+	victim *victim
+	before map[string]string // fingerprints of what an attack may want to change
+	node   bool              // exeq finds the node
 }
 
 // newScene builds what the attack's line names.
@@ -59,7 +61,7 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"shmkey": fmt.Sprint(keyNumber()), "msgkey": fmt.Sprint(keyNumber()), "victimname": random("v")[:12],
 		"gitfile": ws + "/.git", "module": ws + "/module", "worktree": ws + "/wt3", "submodule": ws + "/m",
 		"linkedenvrc": ws + "/.envrc", "linkedhooks": ws + "/.git/hooks", "linkedenv": ws + "/.env",
-		"dbus": "unix:path=" + out + "/dbus.sock",
+		"node": world.dir + "/node/sock", "dbus": "unix:path=" + out + "/dbus.sock",
 	}
 	for _, d := range []string{ws, ws + "/tools", home, home + "/.ssh", home + "/.aws", home + "/.cache", home + "/.cache/go-build", out} {
 		s.mkdir(d)
@@ -243,12 +245,16 @@ func (s *scene) expand(text string) string {
 
 // env is what the run finds: a secret among what is ordinary.
 func (s *scene) env() []string {
-	return []string{
+	env := []string{
 		"PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + s.places["home"], "USER=somebody", "LANG=C.UTF-8", "TERM=xterm", "SHELL=/bin/bash",
 		"GOFLAGS=-mod=mod", "GOTOOLCHAIN=local",
 		"AWS_SECRET_ACCESS_KEY=" + s.secret, "GITHUB_TOKEN=" + s.secret,
 	}
+	if s.node {
+		env = append(env, wire.Variable+"="+s.places["node"])
+	}
+	return env
 }
 
 // as runs a command as the scene's user.
