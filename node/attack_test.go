@@ -5,11 +5,16 @@ package node
 import (
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/enforce/bpf"
 	"github.com/exeq/exeq/node/wire"
 	"github.com/exeq/exeq/permit"
 )
@@ -78,14 +83,21 @@ func TestEndWhileEnclosing(t *testing.T) {
 	x.approving.Done()
 	must(t, <-over)
 	p.gone(t, endTime)
-	for end := time.Now().Add(endTime); ; time.Sleep(time.Millisecond) { // what it took is given back by and by
+	w.lifted()
+}
+
+// lifted waits until nothing is governed: what an execution took is given back
+// by and by.
+func (w *world) lifted() {
+	w.t.Helper()
+	for end := time.Now().Add(endTime); ; time.Sleep(time.Millisecond) {
 		states, err := w.node.gate.Governed()
-		must(t, err)
+		must(w.t, err)
 		if len(states) == 0 {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("left governed: %v", states)
+			w.t.Fatalf("left governed: %v", states)
 		}
 	}
 }
@@ -104,4 +116,63 @@ func TestHeldDoesNotRun(t *testing.T) {
 	p.gone(t, exeq.DefaultLease+endTime)
 	_, err = w.ask(wire.Request{Resume: named})
 	refused(t, err, exeq.ErrRevoked)
+}
+
+// TestMovedOutDies: before Linux 6.13 the kernel cannot kill what another moves
+// out of its cgroup, and tells.
+func TestMovedOutDies(t *testing.T) {
+	w := newWorld(t)
+	d, p := w.enclosed()
+	x, err := w.node.find(d.permit.Body.ID)
+	must(t, err)
+	moved, later := exec.Command("sleep", "30"), exec.Command("sleep", "1000")
+	must(t, moved.Start())
+	at := boottime()
+	time.Sleep(2 * time.Second / ticks)
+	must(t, later.Start())
+	defer later.Wait()
+	defer later.Process.Kill()
+	w.node.saw(bpf.Event{Cgroup: x.cgroup, Verb: "move", Why: "left", Alive: true, PID: later.Process.Pid, At: at})
+	w.node.saw(bpf.Event{Cgroup: x.cgroup, Verb: "move", Why: "left", Alive: true, PID: moved.Process.Pid, At: at})
+	if err := moved.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("what was moved out: %v", err)
+	}
+	p.gone(t, endTime)
+	if !alive(pidfd(t, later.Process.Pid)) {
+		t.Error("a stranger who got the number later was killed")
+	}
+}
+
+// TestLivesOutside: as long as anything lives that the execution governs, also
+// outside of its cgroup, everything stays refused to it, beyond a restart too.
+func TestLivesOutside(t *testing.T) {
+	w := newWorld(t)
+	d, p := w.enclosed()
+	x, err := w.node.find(d.permit.Body.ID)
+	must(t, err)
+	marks, err := ebpf.LoadPinnedMap(filepath.Join(w.config.Pins, "map-marks"), nil)
+	must(t, err)
+	defer marks.Close()
+	somebody := uint64(1) // no process has this address
+	must(t, marks.Put(somebody, [4]uint64{uint64(x.cgroup)}))
+	_, err = w.ask(wire.Request{Over: &wire.Named{Permit: d.permit.Body.ID}})
+	must(t, err)
+	p.gone(t, endTime)
+	revoked := func() {
+		t.Helper()
+		time.Sleep(100 * time.Millisecond) // for one who would lift it
+		states, err := w.node.gate.Governed()
+		must(t, err)
+		if len(states) != 1 || !states[0].Revoked {
+			t.Errorf("what lives outside is free: %v", states)
+		}
+	}
+	revoked()
+	w.stop()
+	w.start()
+	revoked()
+	w.stop()
+	must(t, marks.Delete(somebody))
+	w.start()
+	w.lifted()
 }

@@ -437,7 +437,7 @@ func (n *Node) bury(x *execution, was state, cgroup bpf.Cgroup) {
 	if cgroup != 0 {
 		// Lift walks the maps: nobody has to wait for it.
 		if rerr := removeCgroup(x.dir); rerr == nil {
-			err = errors.Join(err, n.gate.Lift(cgroup))
+			err = errors.Join(err, n.lift(cgroup))
 		} else {
 			err = errors.Join(err, rerr)
 		}
@@ -446,6 +446,25 @@ func (n *Node) bury(x *execution, was state, cgroup bpf.Cgroup) {
 	}
 	if err != nil {
 		n.log.Error("cleaning up", "permit", x.permit, "err", err)
+	}
+}
+
+// lift gives back what an ended execution has in the gate, as soon as nothing
+// that left its cgroup lives outside (see saw): till then all is refused to that.
+func (n *Node) lift(c bpf.Cgroup) error {
+	for first := true; ; first = false {
+		left, err := n.gate.Marked(c)
+		if err == nil && left == 0 {
+			return n.gate.Lift(c)
+		}
+		if first {
+			n.log.Error("lives outside of its cgroup", "cgroup", c, "processes", left, "err", err)
+		}
+		select {
+		case <-n.ended:
+			return err
+		case <-time.After(time.Second):
+		}
 	}
 }
 

@@ -3,10 +3,15 @@
 package node
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq/enforce/bpf"
 	"github.com/exeq/exeq/node/wire"
@@ -122,9 +127,56 @@ func (n *Node) saw(e bpf.Event) {
 		n.log.Info("denied", "permit", x.permit, "verb", e.Verb, "why", e.Why, "pid", e.PID, "dev", e.Dev, "ino", e.Ino, "addr", e.Addr, "alive", e.Alive)
 	}
 	if e.Alive {
+		if err := killSince(e.PID, e.At); err != nil { // it may be outside, where an end does not reach
+			n.log.Error("cannot be killed", "permit", x.permit, "pid", e.PID, "err", err)
+		}
 		go n.end(x, "a program that is not allowed could not be killed alone: "+e.Verb)
 	}
 }
+
+// killSince kills the process that the kernel told of, by its number there, and
+// not one that got the number later.
+func killSince(pid int, at time.Duration) error {
+	if ns, err := os.Readlink("/proc/self/ns/pid"); err != nil || ns != firstNamespace {
+		return fmt.Errorf("the kernel's numbers of processes are not those of here (%s, %v)", ns, err)
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// Its name, in brackets, may hold anything; its start is the 22nd field.
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) < 20 {
+		return fmt.Errorf("%q", b)
+	}
+	start, err := strconv.ParseInt(f[19], 10, 64)
+	if err != nil {
+		return err
+	}
+	if time.Duration(start)*(time.Second/ticks) > at {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != unix.ESRCH {
+		return err
+	}
+	return nil
+}
+
+const (
+	firstNamespace = "pid:[4026531836]" // the kernel's PROC_PID_INIT_INO
+	ticks          = 100                // USER_HZ, of every architecture that the gate is for
+)
 
 func denied(e bpf.Event) wire.Denied {
 	d := wire.Denied{Verb: e.Verb, Why: e.Why, PID: e.PID}

@@ -61,6 +61,15 @@ func (n *Node) recover() error {
 		return err
 	}
 	for _, s := range states { // their cgroups are gone
+		if left, err := n.gate.Marked(s.Cgroup); err != nil {
+			return err
+		} else if left > 0 {
+			if err := n.gate.Revoke(s.Cgroup); err != nil {
+				return err
+			}
+			n.note("%d processes that an earlier node held live outside of their cgroup: everything stays refused to them", left)
+			continue
+		}
 		if err := n.gate.Lift(s.Cgroup); err != nil {
 			return err
 		}

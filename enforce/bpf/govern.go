@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -107,8 +108,26 @@ func (g *Gate) Revoke(c Cgroup) error {
 	return nil
 }
 
+// Marked counts the processes that the cgroup governs wherever they are, once
+// they have executed or forked in it.
+func (g *Gate) Marked(c Cgroup) (int, error) {
+	var process uint64
+	var m gateMark
+	n, it := 0, g.maps[gateMapMarks].Iterate()
+	for it.Next(&process, &m) {
+		if slices.Contains(m.Id[:], uint64(c)) {
+			n++
+		}
+	}
+	if err := it.Err(); err != nil {
+		return n, fmt.Errorf("%w: processes of cgroup %d: %w", exeq.ErrEnforce, c, err)
+	}
+	return n, nil
+}
+
 // Lift frees a cgroup and forgets what was set for it. Call it when the cgroup
-// is empty, or removed: whatever is still in it is free.
+// is empty, or removed, and nothing is Marked: whatever is still governed by it
+// is free.
 func (g *Gate) Lift(c Cgroup) error {
 	err := g.maps[gateMapGoverned].Delete(uint64(c))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
