@@ -1,0 +1,182 @@
+//go:build linux
+
+package races
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/exeq/exeq"
+)
+
+// races are pairs of what is swapped (testdata/swap.c) and the way of executing
+// meanwhile (testdata/racer.c); "outside-": a process of the same user's outside
+// the execution swaps, which holds to nothing.
+var races = []race{
+	{"exchange", "fork", 0}, {"exchange", "outside-fork", 0}, {"exchange", "sibling", 0}, {"exchange", "daemon", 0}, {"exchange", "killed", 0},
+	{"symlink", "fork", 0}, {"symlink", "outside-daemon", 0}, {"directory", "fork", 0},
+	{"replace", "fork", 0}, {"replace", "outside-fork", 0},
+	{"write", "fork", 0}, {"write", "outside-fork", hidden}, {"write", "daemon", 0}, {"write", "killed", 0},
+	{"interpreter", "fork", 0}, {"interpreter", "outside-fork", 0}, {"script", "fork", 0},
+	{"library", "fork", 0}, {"library", "outside-fork", 0}, {"library-write", "fork", 0},
+	{"build", "fork", 0}, {"self", "chain", 0},
+	{"memory", "leader", 0}, {"memory", "thread", 0}, {"memory", "vfork", 0},
+	{"descriptor", "leader", 0}, {"descriptor", "thread", 0},
+	{"bind", "outside-fork", hidden | superuser}, {"overlay", "outside-fork", hidden | superuser},
+}
+
+type race struct {
+	swap, way string
+	flags     int
+}
+
+const (
+	// hidden: where an execution has mounts of its own, what is done outside
+	// need not reach it, and nothing changes for it.
+	hidden = 1 << iota
+	// superuser: nobody else can.
+	superuser
+)
+
+// outside is who else swaps.
+func (r race) outside() bool { return strings.HasPrefix(r.way, "outside-") }
+
+var tiers = []exeq.Tier{exeq.TierKernelLite, exeq.TierRootless, exeq.TierNested}
+
+// tally is what testdata/racer.h counts.
+type tally struct{ Tries, Denied, Missed, Swaps, Hops int64 }
+
+// readTally reads the file in which it counts; before there is one, nothing is
+// counted.
+func readTally(ws string) (n tally) {
+	if b, err := os.ReadFile(filepath.Join(ws, "tally")); err == nil {
+		binary.Decode(b, binary.NativeEndian, &n)
+	}
+	return n
+}
+
+var arenas atomic.Int64
+
+// race lets one race run and gives what was counted, and how often the allowed
+// and the forbidden program made their first system call.
+func (h *house) race(r race, n int, governed bool) (c tally, good, bad int) {
+	h.t.Helper()
+	ws := h.arena(fmt.Sprintf("%s-%s-%d", r.swap, r.way, arenas.Add(1)))
+	run := func(args ...string) {
+		h.t.Helper()
+		c := h.as("./racer", args...)
+		c.Dir = ws
+		if out, err := c.CombinedOutput(); err != nil {
+			h.t.Fatalf("racer %v: %v\n%s", args, err, out)
+		}
+	}
+	run("prepare", r.swap)
+	if r.outside() {
+		other := h.as("./racer", "swap", r.swap)
+		other.Dir = ws
+		in, err := other.StdinPipe()
+		must(h.t, err)
+		must(h.t, other.Start())
+		defer other.Wait()
+		defer in.Close()
+		within(h.t, "a swap", func() bool { return readTally(ws).Swaps > 0 })
+	}
+	argv := []string{"./racer", "race", r.swap, r.way, fmt.Sprint(n)}
+	if governed {
+		p := h.only(ws, "racer", "good", "good.so", "host", "script", "script-b")
+		argv = append([]string{filepath.Join(world, "exeq"), "run", "--tier", h.tier.String(), "--policy", p, "--"}, argv...)
+	}
+	cmd := h.as(argv[0], argv[1:]...)
+	cmd.Dir = ws
+	// A file, which whoever is still there when the run has ended writes to.
+	out, err := os.OpenFile(ws+".out", os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	must(h.t, err)
+	defer out.Close()
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = out, &said
+	if err := cmd.Run(); err != nil {
+		h.t.Fatalf("%v: %v\n%s", argv, err, tail(said.Bytes()))
+	}
+	out.Seek(0, io.SeekStart)
+	b, err := io.ReadAll(out)
+	must(h.t, err)
+	good, bad = bytes.Count(b, []byte("G")), bytes.Count(b, []byte("B"))
+	if good+bad != len(b) {
+		h.t.Errorf("it wrote %q", tail(b))
+	}
+	return readTally(ws), good, bad
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
+
+// each runs f for every race that the house's user can make.
+func (h *house) each(f func(h *house, r race)) {
+	for _, r := range races {
+		if r.flags&superuser != 0 && h.uid != 0 {
+			continue
+		}
+		h.t.Run(r.swap+" "+r.way, func(t *testing.T) {
+			t.Parallel()
+			h := *h
+			h.t = t
+			f(&h, r)
+		})
+	}
+}
+
+// TestControls: ungoverned, both programs run in every race, or it is none.
+func TestControls(t *testing.T) {
+	newHouse(t, os.Getuid(), exeq.TierRootless).each(func(h *house, r race) {
+		var c tally
+		var good, bad int
+		for range 20 { // a busy machine may let one of the two wait for long
+			if c, good, bad = h.race(r, 400, false); good > 0 && bad > 0 && c.Swaps > 0 {
+				return
+			}
+		}
+		h.t.Errorf("%d allowed and %d forbidden programs ran: %+v", good, bad, c)
+	})
+}
+
+// TestRaces: governed, the forbidden program never makes a system call; the
+// allowed one does, and what was tried while the other stood there is refused.
+func TestRaces(t *testing.T) {
+	n := rounds(200)
+	for _, tier := range tiers {
+		for user, uid := range users() {
+			t.Run(tier.String()+" "+user, func(t *testing.T) {
+				var tries, ran, denied, swaps, wrong atomic.Int64
+				t.Cleanup(func() { // once all have ended
+					t.Logf("%d rounds: the allowed program ran %d times, %d were refused; %d swaps; forbidden programs that reached their first system call: %d",
+						tries.Load(), ran.Load(), denied.Load(), swaps.Load(), wrong.Load())
+				})
+				newHouse(t, uid, tier).each(func(h *house, r race) {
+					c, good, bad := h.race(r, n, true)
+					tries.Add(c.Tries - c.Missed)
+					ran.Add(int64(good))
+					denied.Add(c.Denied)
+					swaps.Add(c.Swaps)
+					wrong.Add(int64(bad))
+					h.t.Logf("%s %s: %d ran, %+v", r.swap, r.way, good, c)
+					if bad != 0 {
+						h.t.Errorf("%d forbidden programs reached their first system call", bad)
+					}
+					both := good > 0 && c.Denied > 0
+					if r.flags&hidden != 0 && tier != exeq.TierNested { // it is what it was at the start
+						both = good > 0 || c.Denied > 0
+					}
+					if !both || c.Swaps == 0 || c.Tries-c.Missed < int64(n) {
+						h.t.Error("the race was not on")
+					}
+				})
+			})
+		}
+	}
+}
