@@ -148,7 +148,7 @@ func TestControls(t *testing.T) {
 // TestRaces: governed, the forbidden program never makes a system call; the
 // allowed one does, and what was tried while the other stood there is refused.
 func TestRaces(t *testing.T) {
-	n := rounds(200)
+	n := rounds(150)
 	for _, tier := range tiers {
 		for user, uid := range users() {
 			t.Run(tier.String()+" "+user, func(t *testing.T) {
