@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/enforce/bpf"
@@ -175,4 +176,34 @@ func TestLivesOutside(t *testing.T) {
 	must(t, marks.Delete(somebody))
 	w.start()
 	w.lifted()
+}
+
+// TestApproveCoarseTimes: a file system that keeps whole seconds gives two
+// changes one time: what is approved meanwhile would stand for both.
+func TestApproveCoarseTimes(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "at")
+	must(t, os.WriteFile(image, make([]byte, 4<<20), 0o600))
+	must(t, os.Mkdir(at, 0o755))
+	for _, argv := range [][]string{{"mke2fs", "-q", "-F", "-I", "128", image}, {"mount", "-o", "loop", image, at}} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("no such file system here: %s: %v %s", argv[0], err, out)
+		}
+	}
+	defer unix.Unmount(at, unix.MNT_DETACH)
+	file := filepath.Join(at, "program")
+	hash := func(text string) exeq.Digest {
+		t.Helper()
+		must(t, os.WriteFile(file, []byte(text), 0o755))
+		f, err := os.Open(file)
+		must(t, err)
+		defer f.Close()
+		_, digest, err := w.node.hash(f)
+		must(t, err)
+		return digest
+	}
+	if hash("#!/bin/good") == hash("#!/bin/evil") {
+		t.Error("the bytes changed and the digest did not")
+	}
 }

@@ -258,6 +258,8 @@ func (n *Node) hash(f *os.File) (bpf.File, exeq.Digest, error) {
 	if fs.Type == unix.FUSE_SUPER_MAGIC {
 		return fail(errors.New("its file system (FUSE) can give other bytes at each reading"))
 	}
+	const patience = 3 * time.Second // above what the coarsest times want
+	began := boottime()
 	for try := 0; ; try++ {
 		before, err := n.gate.Identify(f)
 		if err != nil {
@@ -273,7 +275,7 @@ func (n *Node) hash(f *os.File) (bpf.File, exeq.Digest, error) {
 			return fail(fmt.Errorf("%d bytes are over the limit of %d", before.Size, int64(exeq.MaxProgramBytes)))
 		}
 		if !before.Settled(time.Now()) {
-			if try > 20 {
+			if boottime()-began > patience {
 				return fail(errors.New("it does not stand still"))
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -288,7 +290,7 @@ func (n *Node) hash(f *os.File) (bpf.File, exeq.Digest, error) {
 			return fail(err)
 		}
 		if after != before {
-			if try > 20 {
+			if try > 20 && boottime()-began > patience {
 				return fail(errors.New("it does not stand still"))
 			}
 			continue

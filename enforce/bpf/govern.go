@@ -158,9 +158,14 @@ type File struct {
 
 // Settled: the file was last changed so long before now (on the wall clock)
 // that a later change must show. Before that, a kernel without fine timestamps
-// may give a second change the time of the first.
+// may give a second change the time of the first, and a file system that keeps
+// whole seconds, or two of them, gives it for so long.
 func (f File) Settled(now time.Time) bool {
-	return now.Sub(time.Unix(f.CtimeSec, int64(f.CtimeNsec))) > 20*time.Millisecond
+	need := 20 * time.Millisecond
+	if f.CtimeNsec == 0 {
+		need += 2 * time.Second
+	}
+	return now.Sub(time.Unix(f.CtimeSec, int64(f.CtimeNsec))) > need
 }
 
 // Identify says what the kernel takes the open file for. To approve content:

@@ -37,6 +37,11 @@ func TestIdentify(t *testing.T) {
 	if first.Settled(at.Add(10*time.Millisecond)) || !first.Settled(at.Add(30*time.Millisecond)) || first.Settled(at.Add(-time.Hour)) {
 		t.Error("settled at the wrong times")
 	}
+	// Two changes within one second (inodes of 128 bytes, FAT) look like one.
+	coarse := File{CtimeSec: first.CtimeSec}
+	if at := time.Unix(coarse.CtimeSec, 0); coarse.Settled(at.Add(2*time.Second)) || !coarse.Settled(at.Add(3*time.Second)) {
+		t.Error("settled at the wrong times where the file system keeps whole seconds")
+	}
 	if again := identify(t, g, path); again != first {
 		t.Errorf("unchanged: %+v, then %+v", first, again)
 	}

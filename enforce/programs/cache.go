@@ -28,10 +28,18 @@ type entry struct {
 // (measured: kernels before multigrain timestamps keep it for up to a jiffy).
 const racyWindow = 20 * time.Millisecond
 
+// coarseTimes is for how long a file system that keeps whole seconds (inodes of
+// 128 bytes), or every other one (FAT), may give two changes one time.
+const coarseTimes = 2 * time.Second
+
 // settled reports whether a file with this identity, read from began on, could
 // not have been written since without its identity changing.
 func settled(id Identity, began time.Time) bool {
-	return began.UnixNano()-id.Ctime > int64(racyWindow)
+	window := racyWindow
+	if id.Ctime%int64(time.Second) == 0 {
+		window += coarseTimes
+	}
+	return began.UnixNano()-id.Ctime > int64(window)
 }
 
 func (s *Store) cached(id Identity) (exeq.Digest, bool) {

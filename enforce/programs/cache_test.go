@@ -90,6 +90,13 @@ func TestRacyChangeTime(t *testing.T) {
 			t.Errorf("a change %v ago: settled is %v", c.age, got)
 		}
 	}
+	// Two changes within one second look like one where whole seconds are kept.
+	whole := now.Truncate(time.Second)
+	for after, want := range map[time.Duration]bool{racyWindow + 1: false, coarseTimes: false, coarseTimes + racyWindow + 1: true} {
+		if got := settled(Identity{Ctime: whole.UnixNano()}, whole.Add(after)); got != want {
+			t.Errorf("a change in the second that began %v ago: settled is %v", after, got)
+		}
+	}
 }
 
 func TestDigestsAreKept(t *testing.T) {
