@@ -66,6 +66,11 @@ func (g *Gate) selfTest(path string) (err error) {
 		return err
 	}
 	defer sing.Close()
+	disown, err := g.own(sing)
+	if err != nil {
+		return err
+	}
+	defer disown()
 	if s, out, err := fly(sing, nil); err != nil || s.ExitStatus() != 99 || len(out) != 1 {
 		return fmt.Errorf("the canary does not run outside: %v, exit status %d, %d bytes", err, s.ExitStatus(), len(out))
 	}
@@ -88,6 +93,10 @@ func (g *Gate) selfTest(path string) (err error) {
 		return err
 	}
 	defer call.Close()
+	if disown, err = g.own(call); err != nil {
+		return err
+	}
+	defer disown()
 	if s, _, err := fly(call, nil); err != nil || s.ExitStatus() != 0 {
 		return fmt.Errorf("the canary does not connect outside: %v, exit status %d", err, s.ExitStatus())
 	}
@@ -114,6 +123,11 @@ func (g *Gate) selfTestLSM(dir *os.File, c Cgroup) error {
 		return err
 	}
 	defer maps.Close()
+	disown, err := g.own(maps)
+	if err != nil {
+		return err
+	}
+	defer disown()
 	other, err := canary(canaryExec, nil)
 	if err != nil {
 		return err
@@ -135,6 +149,10 @@ func (g *Gate) selfTestLSM(dir *os.File, c Cgroup) error {
 		return err
 	}
 	defer opens.Close()
+	if disown, err = g.own(opens); err != nil {
+		return err
+	}
+	defer disown()
 	if s, _, err := fly(opens, nil); err != nil || s.ExitStatus() != 0 {
 		return fmt.Errorf("the canary does not open %s outside: %v, exit status %d", g.dir, err, s.ExitStatus())
 	}
@@ -207,12 +225,17 @@ func canary(code, about []byte) (*os.File, error) {
 // fly runs the canary in the cgroup (nil: this process's), with what it also
 // gets as descriptor 3, and gives its status and what it wrote.
 func fly(program, cgroup *os.File, also ...*os.File) (syscall.WaitStatus, []byte, error) {
+	return flyAs(nil, program, cgroup, also...)
+}
+
+// flyAs is fly as another user; nil: as this one.
+func flyAs(who *syscall.Credential, program, cgroup *os.File, also ...*os.File) (syscall.WaitStatus, []byte, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, nil, err
 	}
 	defer r.Close()
-	attr := &os.ProcAttr{Files: append([]*os.File{nil, w, nil}, append(also[:len(also):len(also)], program)...), Env: []string{}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	attr := &os.ProcAttr{Files: append([]*os.File{nil, w, nil}, append(also[:len(also):len(also)], program)...), Env: []string{}, Sys: &syscall.SysProcAttr{Setsid: true, Credential: who}}
 	if cgroup != nil {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(cgroup.Fd())
 	}

@@ -26,7 +26,8 @@ type Gate struct {
 	identify *ebpf.Program
 	links    map[string]link.Link
 	missing  []string
-	kernel   bool // with the LSM programs
+	kernel   bool    // with the LSM programs
+	scopes   *Scopes // beside it, if any are open
 }
 
 // pinnedMaps are the maps that are pinned.

@@ -23,7 +23,7 @@ func TestGenerated(t *testing.T) {
 	if out, err := exec.Command("./generate", dir).CombinedOutput(); err != nil {
 		t.Fatalf("generate: %v\n%s", err, out)
 	}
-	for _, name := range []string{"gate_bpfel.o", "gate_bpfel.go", "lsm_bpfel.o", "lsm_bpfel.go"} {
+	for _, name := range []string{"gate_bpfel.o", "gate_bpfel.go", "lsm_bpfel.o", "lsm_bpfel.go", "scope_bpfel.o", "scope_bpfel.go"} {
 		want, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
