@@ -1,6 +1,8 @@
 package exeq
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"math/rand/v2"
 	"path"
@@ -206,4 +208,45 @@ func TestPlainPathEveryByte(t *testing.T) {
 			t.Errorf("plainPath(%q)", p)
 		}
 	}
+}
+
+// FuzzParseScope: what is taken is canonical, valid and says one thing.
+func FuzzParseScope(f *testing.F) {
+	body := ScopeBody{Version: 1, ID: NewID(), Scope: Scope{Kind: ScopeUID, Subject: "1000"}, Mode: ScopeEnforce, Serial: 1, Node: "n",
+		Programs: []ScopeProgram{{Path: "/bin/a", SHA256: Digest{1}}}, Trees: []string{"/usr"}, BreakGlass: &BreakGlass{UIDs: []int{1, 2}, MaxMillis: 1000}, Policies: []string{}}
+	for _, mode := range []ScopeMode{ScopeEnforce, ScopeRehearse, ScopeLift, "x"} {
+		body.Mode = mode
+		s, err := NewScopeStatement(&body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		payload, err := canon.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		e, err := canon.Marshal(Envelope{PayloadType: StatementPayload, Payload: base64.StdEncoding.EncodeToString(payload), Signatures: []EnvelopeSignature{{"k", "AA=="}}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(e)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		body, payload, _, err := ParseScope(b)
+		if err != nil {
+			if !errors.Is(err, ErrPermit) {
+				t.Errorf("an error of its own: %v", err)
+			}
+			return
+		}
+		s, err := NewScopeStatement(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := canon.Marshal(s); err != nil || !bytes.Equal(again, payload) {
+			t.Errorf("%s is read as %s", payload, again)
+		}
+		if body.Mode == ScopeLift && len(body.Programs) > 0 || body.Scope.Validate() != nil || len(body.Trees) > MaxScopeTrees {
+			t.Errorf("taken: %s", payload)
+		}
+	})
 }

@@ -22,6 +22,7 @@ type Kind string
 const (
 	KindPolicy    Kind = "policy"    // a policy set became active
 	KindKey       Kind = "key"       // a key was added, retired or marked compromised
+	KindScope     Kind = "scope"     // a mandatory scope was declared or lifted, or a node told of one
 	KindPermit    Kind = "permit"    // a permit was issued, with its decision
 	KindDenial    Kind = "denial"    // a request was denied, or a permit refused
 	KindStart     Kind = "start"     // enforcement is in force, the workload is released
@@ -96,7 +97,7 @@ type LeafBody struct {
 
 	Role      string `json:"role,omitempty"`      // key
 	PublicKey string `json:"publicKey,omitempty"` // key: base64 of 32 bytes
-	Event     string `json:"event,omitempty"`     // key: "add", "retire", "compromised"; policy: "activate"
+	Event     string `json:"event,omitempty"`     // key: "add", "retire", "compromised"; policy: "activate"; scope: "rehearse", "enforce", "lift", "report", "opened"
 }
 
 // Disclosure opens one commitment of one leaf.
@@ -207,7 +208,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 }
 
 var kinds = map[Kind]struct{}{
-	KindPolicy: {}, KindKey: {}, KindPermit: {}, KindDenial: {}, KindStart: {},
+	KindPolicy: {}, KindKey: {}, KindScope: {}, KindPermit: {}, KindDenial: {}, KindStart: {},
 	KindActivity: {}, KindAppraisal: {}, KindApproval: {}, KindRevoke: {}, KindEnd: {},
 }
 

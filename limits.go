@@ -9,6 +9,12 @@ const (
 	MaxLeafBytes = 16 << 10
 	// MaxPermitBytes bounds a permit's DSSE envelope.
 	MaxPermitBytes = 64 << 10
+	// MaxScopeBytes bounds the envelope of a mandatory scope, MaxScopePrograms,
+	// MaxScopeTrees and MaxScopePeople what it names.
+	MaxScopeBytes    = 256 << 10
+	MaxScopePrograms = 512
+	MaxScopeTrees    = 64
+	MaxScopePeople   = 64
 	// MaxRequestBytes bounds a request, its argv included (Linux allows 2 MiB
 	// of argv; what is larger is denied, never truncated).
 	MaxRequestBytes = 4 << 20
@@ -78,6 +84,11 @@ const (
 	// MaxMergeDelay is how far the outbox may lag behind before no new permits
 	// are issued, and what a promise promises.
 	MaxMergeDelay = 10 * time.Second
+	// MaxBreakGlass is how long a person opens a mandatory scope at most, and
+	// DefaultRehearsal how long one over the host is rehearsed before it is
+	// enforced.
+	MaxBreakGlass    = 8 * time.Hour
+	DefaultRehearsal = 24 * time.Hour
 	// RevocationDelay is how long a revocation that was issued on the same
 	// machine takes at most to reach its supervisor.
 	RevocationDelay = 200 * time.Millisecond

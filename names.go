@@ -21,6 +21,8 @@ const (
 	Module = "github.com/exeq/exeq"
 	// PermitPredicate is the in-toto predicate type of a permit.
 	PermitPredicate = "https://" + Module + "/permit/v1"
+	// ScopePredicate is that of a mandatory scope's statement.
+	ScopePredicate = "https://" + Module + "/scope/v1"
 	// StatementType is in-toto's Statement v1.
 	StatementType = "https://in-toto.io/Statement/v1"
 	// StatementPayload is the DSSE payload type of an in-toto statement.
@@ -38,6 +40,10 @@ const (
 	tagRevocation = "exeq.dev/revocation/v1\x00"
 	tagPolicySet  = "exeq.dev/policyset/v1\x00"
 	tagEnclosure  = "exeq.dev/enclosure/v1\x00"
+
+	tagScope       = "exeq.dev/scope/v1\x00"
+	tagScopeReport = "exeq.dev/scope-report/v1\x00"
+	tagOpening     = "exeq.dev/opening/v1\x00"
 )
 
 // Digest is a SHA-256 digest; in JSON 64 lower-case hexadecimal digits.

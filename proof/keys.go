@@ -85,7 +85,7 @@ func (a *Anchors) ofLog(l *exeq.Leaf) bool {
 // signers says which role signs a kind of leaf; a permit's is authenticated by
 // the permit it commits to.
 var signers = map[exeq.Kind]string{
-	exeq.KindPolicy: exeq.RoleIssuer, exeq.KindKey: exeq.RoleIssuer, exeq.KindDenial: exeq.RoleIssuer,
+	exeq.KindPolicy: exeq.RoleIssuer, exeq.KindScope: exeq.RoleIssuer, exeq.KindKey: exeq.RoleIssuer, exeq.KindDenial: exeq.RoleIssuer,
 	exeq.KindRevoke: exeq.RoleIssuer, exeq.KindApproval: exeq.RoleApprover, exeq.KindStart: exeq.RoleNode,
 	exeq.KindActivity: exeq.RoleNode, exeq.KindAppraisal: exeq.RoleNode, exeq.KindEnd: exeq.RoleNode,
 }

@@ -234,7 +234,7 @@ func (v *verifier) chain() Line {
 			return l.is(Failed, fmt.Sprintf("leaf %d ends the execution and others follow", i))
 		case i > 0 && x.Time.Before(v.leaves[i-1].Time.Add(-exeq.MaxClockStepBack)):
 			return l.is(Failed, fmt.Sprintf("at leaf %d time runs backwards", i))
-		case x.Kind == exeq.KindPolicy || x.Kind == exeq.KindKey:
+		case x.Kind == exeq.KindPolicy || x.Kind == exeq.KindKey || x.Kind == exeq.KindScope:
 			return l.is(Failed, fmt.Sprintf("a %s leaf has no place in an execution", x.Kind))
 		case needsStart(x.Kind) && (v.start == nil || x.Seq <= v.start.Seq):
 			return l.is(Failed, fmt.Sprintf("leaf %d tells of running before the start", i))

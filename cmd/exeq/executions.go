@@ -216,7 +216,7 @@ func describe(s *record.Stored) string {
 		}
 	case exeq.KindKey:
 		add("%s %s", b.Event, b.Role)
-	case exeq.KindPolicy:
+	case exeq.KindPolicy, exeq.KindScope:
 		add("%s", b.Event)
 	}
 	index := "waiting"

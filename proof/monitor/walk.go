@@ -127,7 +127,7 @@ func (w *walker) entry(index int64, b []byte) {
 		if err := w.a.Apply(l, index); err != nil {
 			w.find(Unknown, UnknownKind, index, l, "%s", err)
 		}
-	case exeq.KindPolicy:
+	case exeq.KindPolicy, exeq.KindScope:
 	default:
 		w.chained(index, l, hash)
 	}
