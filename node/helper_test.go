@@ -101,7 +101,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) trustIssuer(name string, r *keyring.Ring, uids ...int) {
 	w.t.Helper()
-	b, err := json.Marshal(Trust{1, r.Public(exeq.RoleIssuer), r.VerifierKey(exeq.RolePromise), uids})
+	b, err := json.Marshal(Trust{Version: 1, Issuer: r.Public(exeq.RoleIssuer), Promise: r.VerifierKey(exeq.RolePromise), UIDs: uids})
 	must(w.t, err)
 	must(w.t, os.WriteFile(filepath.Join(w.config.Trust, name+".json"), b, 0o600))
 }

@@ -52,6 +52,24 @@ const (
 	trustTime = time.Second
 	checkTime = 100 * time.Millisecond
 
+	// maxScopes are held, those that were lifted among them: their serials stay.
+	maxScopes = 256
+	// maxAttempts are told apart in the report of one scope, maxReported of them
+	// in an answer; the others are counted.
+	maxAttempts = 2048
+	maxReported = 512
+	// maxReports that were signed are known, for statements that name one.
+	maxReports = 64
+	// maxHashedAttempt bounds a file that is hashed for a report.
+	maxHashedAttempt = 64 << 20
+	// maxScopeFile bounds a file of a scope, maxOpeningsFile the one of openings:
+	// when it is full, nothing opens.
+	maxScopeFile    = 4 << 20
+	maxOpeningsFile = 16 << 20
+	// scopeTime is how often it is looked whether what a scope lives by is still
+	// the same file.
+	scopeTime = 5 * time.Second
+
 	// maxTrustFile and maxTrustFiles bound what says whose permits are taken.
 	maxTrustFile  = 16 << 10
 	maxTrustFiles = 1024

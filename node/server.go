@@ -44,6 +44,8 @@ type Node struct {
 	under string // the executions' cgroup, as /proc/PID/cgroup has it
 	found []string
 
+	scopes *scopes
+
 	ended chan struct{} // closed by Close
 	done  sync.WaitGroup
 
@@ -74,6 +76,7 @@ func Open(c Config) (*Node, error) {
 	n := &Node{c: c, log: c.Log, burnt: newBurnt(), ended: make(chan struct{}),
 		connections: map[int]int{}, large: map[int]int{}, programs: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
 		hashes: map[bpf.File]exeq.Digest{}}
+	n.scopes = newScopes(n)
 	if err := n.open(); err != nil {
 		n.Close()
 		return nil, fmt.Errorf("node: %w", err)
@@ -99,12 +102,16 @@ func (n *Node) open() error {
 	if err := n.recover(); err != nil {
 		return err
 	}
+	if err := n.scopes.recover(); err != nil {
+		return err
+	}
 	events, err := n.gate.Events()
 	if err != nil {
 		return err
 	}
 	n.done.Go(func() { n.watch(events) })
 	n.done.Go(n.keep)
+	n.done.Go(n.scopes.keep)
 	return nil
 }
 
@@ -121,7 +128,7 @@ func (n *Node) Found() []string { return n.found }
 func (n *Node) Close() error {
 	close(n.ended)
 	n.done.Wait()
-	var errs []error
+	errs := []error{n.scopes.close()}
 	if n.gate != nil {
 		errs = append(errs, n.gate.Close())
 	}
@@ -199,7 +206,7 @@ func (n *Node) welcome(c *net.UnixConn) (*peer, error) {
 		err = fmt.Errorf("%w: the caller is gone", wire.ErrPeer)
 	case at == n.under || strings.HasPrefix(at, n.under+"/"):
 		err = wire.ErrInside
-	case p.uid != 0 && !n.serves(p.uid):
+	case p.uid != 0 && !n.serves(p.uid) && !n.scopes.opens(p.uid):
 		err = fmt.Errorf("%w: no trusted issuer permits executions of user %d here", wire.ErrPeer, p.uid)
 	}
 	if err != nil {
@@ -406,6 +413,22 @@ func (n *Node) do(p *peer, r *wire.Request, size int64, fds []*os.File) (*wire.A
 		return nil, n.resume(p, r.Resume.Permit)
 	case r.Over != nil:
 		return n.over(p, r.Over.Permit)
+	case r.Declare != nil:
+		return nil, n.scopes.declare(r.Declare)
+	case r.Scopes != nil:
+		return &wire.Answer{Scopes: n.scopes.list(p)}, nil
+	case r.Report != nil:
+		report, err := n.scopes.reportTo(p, *r.Report)
+		return &wire.Answer{Report: report}, err
+	case r.Open != nil:
+		o, err := n.scopes.breakGlass(p, r.Open)
+		if err != nil {
+			return nil, err
+		}
+		return &wire.Answer{Openings: []exeq.Opening{*o}}, nil
+	case r.Openings != nil:
+		o, err := n.scopes.openings(p, r.Openings.After)
+		return &wire.Answer{Openings: o}, err
 	}
 	s, err := n.status(p)
 	return &wire.Answer{Status: s}, err

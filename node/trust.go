@@ -28,6 +28,9 @@ type Trust struct {
 	Issuer  []byte `json:"issuer"`  // Ed25519 public key
 	Promise string `json:"promise"` // C2SP verifier key, named origin + "/promise"
 	UIDs    []int  `json:"uids"`
+	// Scopes: it may declare mandatory scopes here, which hold others than its
+	// users, and lift its own.
+	Scopes bool `json:"scopes,omitempty"`
 }
 
 // trusted is a Trust ready to use.
@@ -35,6 +38,8 @@ type trusted struct {
 	issuer  ed25519.PublicKey
 	promise note.Verifier
 	uids    []int
+	scopes  bool
+	key     string // promise, as written
 }
 
 // DecodeTrust reads one trust file strictly.
@@ -61,7 +66,7 @@ func (t *Trust) ready() (*trusted, error) {
 	if len(t.UIDs) == 0 || slices.Min(t.UIDs) < 0 {
 		return nil, errors.New("uids: at least one user, by number")
 	}
-	return &trusted{ed25519.PublicKey(t.Issuer), v, t.UIDs}, nil
+	return &trusted{ed25519.PublicKey(t.Issuer), v, t.UIDs, t.Scopes, t.Promise}, nil
 }
 
 // readTrust reads the directory. One file that is not right is an error for

@@ -49,6 +49,8 @@ var codes = []struct {
 	{"action", permit.ErrAction}, {"rights", permit.ErrRights}, {"audience", permit.ErrAudience}, {"early", permit.ErrEarly},
 	{"expired", permit.ErrExpired}, {"window", permit.ErrWindow}, {"lease", permit.ErrLease}, {"tier", permit.ErrTier},
 	{"used", permit.ErrUsed}, {"unburnt", permit.ErrUnburnt}, {"renewal", permit.ErrRenewal}, {"revocation", permit.ErrRevocation},
+	{"scope-issuer", ErrScopeIssuer}, {"scope-serial", ErrScopeSerial}, {"scope-life", ErrScopeLife},
+	{"rehearsal", ErrRehearsal}, {"break-glass", ErrBreakGlass}, {"no-scope", ErrNoScope},
 	{"lapsed", exeq.ErrLapsed}, {"revoked", exeq.ErrRevoked}, {"enforce", exeq.ErrEnforce},
 }
 

@@ -65,6 +65,12 @@ type Request struct {
 	Over *Named `json:"over,omitempty"`
 	// Status asks what the node holds.
 	Status *struct{} `json:"status,omitempty"`
+	// Declare, Scopes, Report, Open and Openings are about mandatory scopes.
+	Declare  *Declare    `json:"declare,omitempty"`
+	Scopes   *struct{}   `json:"scopes,omitempty"`
+	Report   *exeq.Scope `json:"report,omitempty"`
+	Open     *Open       `json:"open,omitempty"`
+	Openings *Openings   `json:"openings,omitempty"`
 }
 
 // Named names an execution by its permit.
@@ -108,6 +114,10 @@ type Answer struct {
 	// Ended, after Over: why the node ended the execution; empty if it did not.
 	Ended  string  `json:"ended,omitempty"`
 	Status *Status `json:"status,omitempty"`
+	// About scopes.
+	Scopes   []HeldScope       `json:"scopes,omitempty"`
+	Report   *exeq.ScopeReport `json:"report,omitempty"`
+	Openings []exeq.Opening    `json:"openings,omitempty"`
 }
 
 // MaxDenied is how many denials an answer tells.
@@ -180,7 +190,8 @@ func DecodeRequest(b []byte) (*Request, error) {
 	}
 	n := 0
 	for _, set := range []bool{r.Hello != nil, r.Admit != nil, r.Enclose != nil, r.Approve != nil, r.Challenge != nil, r.Renew != nil,
-		r.Revoke != nil, r.Hold != nil, r.Resume != nil, r.Over != nil, r.Status != nil} {
+		r.Revoke != nil, r.Hold != nil, r.Resume != nil, r.Over != nil, r.Status != nil,
+		r.Declare != nil, r.Scopes != nil, r.Report != nil, r.Open != nil, r.Openings != nil} {
 		if set {
 			n++
 		}
