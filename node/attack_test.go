@@ -3,6 +3,7 @@
 package node
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -205,5 +206,55 @@ func TestApproveCoarseTimes(t *testing.T) {
 	}
 	if hash("#!/bin/good") == hash("#!/bin/evil") {
 		t.Error("the bytes changed and the digest did not")
+	}
+}
+
+// TestApproveOverlay: over overlayfs neither a mapping that writes shows, nor
+// what it wrote: what others than root could write to is not approved.
+func TestApproveOverlay(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	mount := func(argv ...string) {
+		t.Helper()
+		if out, err := exec.Command("mount", argv...).CombinedOutput(); err != nil {
+			t.Skipf("no such file system here: mount %v: %v %s", argv, err, out)
+		}
+		t.Cleanup(func() { unix.Unmount(argv[len(argv)-1], unix.MNT_DETACH) })
+	}
+	mount("-t", "tmpfs", "tmpfs", dir) // what overlayfs may lie on
+	for _, d := range []string{"lower", "upper", "work", "at"} {
+		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+	}
+	at := filepath.Join(dir, "at")
+	mount("-t", "overlay", "-o", "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work", "overlay", at)
+	file := filepath.Join(at, "program")
+	must(t, os.WriteFile(file, []byte("#!/bin/good"), 0o755))
+	r, err := os.Open(file)
+	must(t, err)
+	defer r.Close()
+	before, _, err := w.node.hash(r)
+	must(t, err)
+
+	// The control: the attack leaves no trace.
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	must(t, err)
+	b, err := unix.Mmap(int(f.Fd()), 0, 11, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	must(t, errors.Join(err, f.Close()))
+	defer unix.Munmap(b)
+	copy(b, "#!/bin/evil")
+	if after, err := w.node.gate.Identify(r); err != nil || after != before {
+		t.Logf("this kernel shows it: %v %v, then %v", err, before, after)
+	}
+
+	for name, change := range map[string]func() error{
+		"a user's":       func() error { return errors.Join(os.Chown(file, 1000, 0), os.Chmod(file, 0o755)) },
+		"a group's":      func() error { return errors.Join(os.Chown(file, 0, 1000), os.Chmod(file, 0o775)) },
+		"everybody's":    func() error { return errors.Join(os.Chown(file, 0, 0), os.Chmod(file, 0o757)) },
+		"a user's, 0555": func() error { return errors.Join(os.Chown(file, 1000, 0), os.Chmod(file, 0o555)) },
+	} {
+		must(t, change())
+		if is, _, err := w.node.hash(r); err == nil {
+			t.Errorf("%s: approved as %v", name, is)
+		}
 	}
 }

@@ -258,6 +258,18 @@ func (n *Node) hash(f *os.File) (bpf.File, exeq.Digest, error) {
 	if fs.Type == unix.FUSE_SUPER_MAGIC {
 		return fail(errors.New("its file system (FUSE) can give other bytes at each reading"))
 	}
+	// Over overlayfs the inode tells neither who has the file below mapped for
+	// writing, nor that it was written to by a mapping: nobody but root may be
+	// able to. (Below, a user has no FUSE with files of root's either.)
+	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return fail(err)
+		}
+		if st.Uid != 0 || st.Mode&0o022 != 0 {
+			return fail(fmt.Errorf("over overlayfs it does not show who writes to it, and others than root may (owner %d, mode %#o)", st.Uid, st.Mode&0o7777))
+		}
+	}
 	const patience = 3 * time.Second // above what the coarsest times want
 	began := boottime()
 	for try := 0; ; try++ {
