@@ -3,6 +3,7 @@
 package filter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -27,7 +28,8 @@ const MaxInstructions = 4096
 // The program checks the architecture, then finds the system call by binary
 // search over ranges that share a fate, so the cost is logarithmic; a call
 // that is always allowed meets no other instruction, which lets the kernel
-// answer it from its own bitmap without running the program at all.
+// answer it from its own bitmap without running the program at all. openat, the
+// most frequent of those that it cannot answer so, is looked for before the others.
 func Assemble(o Options) ([]unix.SockFilter, error) {
 	arch, err := o.arch()
 	if err != nil {
@@ -49,6 +51,12 @@ func Assemble(o Options) ([]unix.SockFilter, error) {
 		jump(unix.BPF_JEQ, arch.audit, 1, 0),
 		ret(Kill),
 		load(offNumber),
+	}
+	if n, ok := byName("openat"); ok && n.on(arch) >= 0 {
+		nr := uint32(n.on(arch))
+		if code := fateOf(ranges, nr); len(code) <= 255 {
+			prog = append(append(prog, jump(unix.BPF_JEQ, nr, 0, uint8(len(code)))), code...)
+		}
 	}
 	prog = append(prog, tree...)
 	if len(prog) > MaxInstructions {
@@ -109,6 +117,15 @@ func fates(table []Rule, arch architecture) ([]fate, error) {
 	}
 	put(next, absent)
 	return out, nil
+}
+
+// fateOf gives the code for one number.
+func fateOf(ranges []fate, nr uint32) []unix.SockFilter {
+	i, found := slices.BinarySearchFunc(ranges, nr, func(f fate, nr uint32) int { return cmp.Compare(f.first, nr) })
+	if !found {
+		i-- // the first range begins at 0
+	}
+	return ranges[i].code
 }
 
 // search gives a binary search tree over ranges, the number in the accumulator.

@@ -204,10 +204,13 @@ func (t *table) files(o Options) {
 	// O_TMPFILE may set the mode too, but a file without a name that gets one
 	// by linkat keeps it, so it counts.
 	const makes = unix.O_CREAT | unix.O_TMPFILE&^unix.O_DIRECTORY
+	// Most opens only read: one look at their flags decides on them.
+	t.add("open", read, whyAsked, noneOf(1, mayWrite|makes))
 	t.add("open", eperm, whySetUID, anyOf(1, makes), anyOf(2, setUID))
 	t.add("open", makeNew, whyAsked, bits(1, makesNew, makesNew))
 	t.add("open", write, whyAsked, anyOf(1, mayWrite))
 	t.add("open", read, whyAsked)
+	t.add("openat", read, whyAsked, noneOf(2, mayWrite|makes))
 	t.add("openat", eperm, whySetUID, anyOf(2, makes), anyOf(3, setUID))
 	t.add("openat", makeNew, whyAsked, bits(2, makesNew, makesNew))
 	t.add("openat", write, whyAsked, anyOf(2, mayWrite))
