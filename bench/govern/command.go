@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -93,14 +94,18 @@ type side struct {
 	measure func(round int) (times, error)
 }
 
-// turns measures the sides in turns. The first round is not counted.
+// turns measures the sides in turns, each of them first in every other round.
+// The first round is not counted.
 func (b *bench) turns(part, name string, rounds int, sides ...side) error {
 	wall, cpu := make([][]float64, len(sides)), make([][]float64, len(sides))
 	for round := range rounds + 1 {
-		for i, s := range sides {
-			t, err := s.measure(round)
+		for i := range sides {
+			if round%2 == 1 {
+				i = len(sides) - 1 - i
+			}
+			t, err := sides[i].measure(round)
 			if err != nil {
-				return fmt.Errorf("%s, %s: %w", name, s.who, err)
+				return fmt.Errorf("%s, %s: %w", name, sides[i].who, err)
 			}
 			if round > 0 {
 				wall[i], cpu[i] = append(wall[i], t.wall), append(cpu[i], t.cpu)
@@ -128,6 +133,35 @@ func (b *bench) put(part, name string, sides []side, samples [][]float64) error 
 	return b.out.Put(measure.Spread(measure.Result{Part: part, Case: name, Who: sides[1].who + " ÷ " + sides[0].who, Unit: "×"}, ratios))
 }
 
+// repeated is what the workload program spawn tells of one command that starts
+// another n times.
+type repeated struct {
+	whole         times // of a command that starts it once
+	first, others float64
+	cpu           float64 // of one start, see repeat
+}
+
+// repeat has spawn start what argv gives once, and n times. The CPU time of one start
+// is what the second takes more by, the supervisor's included: what is spent once
+// a command, as on exeq's own start and end, is in neither.
+func repeat(command func(...string) *exec.Cmd, n int, argv func(n int) []string) (r repeated, err error) {
+	spawn := func(n int) (text string, t times, err error) {
+		return output(command(append([]string{"./spawn", strconv.Itoa(n)}, argv(n)...)...))
+	}
+	if _, r.whole, err = spawn(1); err != nil {
+		return r, err
+	}
+	text, t, err := spawn(n)
+	if err != nil {
+		return r, err
+	}
+	if _, err := fmt.Sscan(text, &r.first, &r.others); err != nil {
+		return r, fmt.Errorf("spawn printed %q: %w", text, err)
+	}
+	r.cpu = (t.cpu - r.whole.cpu) / float64(n-1)
+	return r, nil
+}
+
 // printed runs a workload program and gives the two numbers that it prints: the
 // first of its operations, and the mean of the others.
 func printed(c *exec.Cmd) (first, others float64, err error) {
@@ -139,4 +173,18 @@ func printed(c *exec.Cmd) (first, others float64, err error) {
 		return 0, 0, fmt.Errorf("%s printed %q: %w", c.Path, text, err)
 	}
 	return first, others, nil
+}
+
+// opened runs the workload program open and gives what it says of all but its
+// first operation.
+func opened(c *exec.Cmd) (t times, err error) {
+	text, _, err := output(c)
+	if err != nil {
+		return t, err
+	}
+	var first float64
+	if _, err := fmt.Sscan(text, &first, &t.wall, &t.cpu); err != nil {
+		return t, fmt.Errorf("%s printed %q: %w", c.Path, text, err)
+	}
+	return t, nil
 }

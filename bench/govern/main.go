@@ -5,7 +5,10 @@
 // governed tree beside the same outside, a large program's first execution, and
 // the memory of the supervisor.
 //
-//	govern [-quick] [-exeq PROGRAM] [-workload DIR] DIR
+//	govern [-quick] [-exeq PROGRAM] [-workload DIR] DIR [PART…]
+//
+// The parts are start, spawn, open, clone, build, large and memory; without names
+// all of them.
 //
 // DIR is a scratch directory; the workload programs of bench/workload lie
 // compiled in the directory that -workload names. Everything is run in turns,
@@ -55,7 +58,7 @@ func main() {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"start", b.start}, {"tree", b.tree}, {"large", b.large}, {"memory", b.memory}} {
+	}{{"start", b.start}, {"spawn", b.spawns}, {"open", b.opens}, {"clone", b.clones}, {"build", b.build}, {"large", b.large}, {"memory", b.memory}} {
 		if want := flag.Args()[1:]; len(want) > 0 && !slices.Contains(want, part.name) {
 			continue
 		}

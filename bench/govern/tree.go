@@ -10,51 +10,88 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
-// tree compares what runs inside a governed tree with the same outside. Start
-// and end of exeq itself are in the times of the build and of the whole clone
-// and not in those of single starts and opens.
-func (b *bench) tree() error {
-	files, err := b.files(64)
+// The table "tree" compares what runs inside a governed tree with the same
+// outside. Start and end of exeq itself are in the times of the build and of the
+// whole clone, and not in those of single starts and opens, and of clones without
+// them.
+
+// spawns starts a program that ends at once.
+func (b *bench) spawns() error {
+	spawn := func(command func(...string) *exec.Cmd) func(int) (times, error) {
+		return func(int) (times, error) {
+			r, err := repeat(command, b.rounds(1000), func(int) []string { return []string{"/bin/true"} })
+			return times{wall: r.others, cpu: r.cpu}, err
+		}
+	}
+	return b.turns("tree", "start a program and wait", b.rounds(15), side{"plain", spawn(b.plain)}, side{"exeq", spawn(b.governed)})
+}
+
+// opens opens and closes files: by short names in the working directory, by long
+// ones in it, and, where they are installed, the system's headers, which may be
+// read and not written.
+func (b *bench) opens() error {
+	short, err := b.files("files")
 	if err != nil {
 		return err
 	}
-	count := strconv.Itoa(b.rounds(1000))
-	opens := strconv.Itoa(b.rounds(100_000))
-	small := func(name string, argv ...string) error {
-		mean := func(command func(...string) *exec.Cmd) func(int) (times, error) {
+	deep, err := b.files(filepath.Join(b.workspace, "1/2/3/4/5/6"))
+	if err != nil {
+		return err
+	}
+	headers, err := filepath.Glob("/usr/include/linux/*/*.h")
+	if err != nil {
+		return err
+	}
+	for _, o := range []struct {
+		name, mode string
+		count      int
+		files      []string
+	}{
+		{"open for reading, close", "read", 100_000, short},
+		{"open for reading by absolute path, 6 directories deep, close", "read", 100_000, deep},
+		{"open a system header for reading, close", "read", 100_000, headers[:min(64, len(headers))]},
+		{"open for writing, close", "write", 1000, short},
+	} {
+		if len(o.files) == 0 {
+			continue
+		}
+		argv := append([]string{"./open", o.mode, strconv.Itoa(b.rounds(o.count))}, o.files...)
+		open := func(command func(...string) *exec.Cmd) func(int) (times, error) {
 			return func(int) (times, error) {
-				_, others, err := printed(command(argv...))
-				return times{wall: others}, err
+				t, err := opened(command(argv...))
+				if o.mode == "write" {
+					t.cpu = 0 // the supervisor's is not in it
+				}
+				return t, err
 			}
 		}
-		return b.turns("tree", name, b.rounds(15), side{"plain", mean(b.plain)}, side{"exeq", mean(b.governed)})
+		if err := b.turns("tree", o.name, b.rounds(25), side{"plain", open(b.plain)}, side{"exeq", open(b.governed)}); err != nil {
+			return err
+		}
 	}
-	if err := small("start a program and wait", "./spawn", count, "/bin/true"); err != nil {
-		return err
-	}
-	if err := small("open for reading, close", append([]string{"./open", "read", opens}, files...)...); err != nil {
-		return err
-	}
-	if err := small("open for writing, close", append([]string{"./open", "write", count}, files...)...); err != nil {
-		return err
-	}
-	if err := b.clone(); err != nil {
-		return err
-	}
-	return b.build()
+	return nil
 }
 
-// files makes n small files in the workspace, named as its programs see them.
-func (b *bench) files(n int) (names []string, err error) {
-	if err := os.MkdirAll(filepath.Join(b.workspace, "files"), 0o755); err != nil {
+// files makes 64 small files in a directory of the workspace, named below dir as
+// it is given.
+func (b *bench) files(dir string) (names []string, err error) {
+	at := func(name string) string {
+		if filepath.IsAbs(name) {
+			return name
+		}
+		return filepath.Join(b.workspace, name)
+	}
+	if err := os.MkdirAll(at(dir), 0o755); err != nil {
 		return nil, err
 	}
-	for i := range n {
-		name := fmt.Sprintf("files/file-%d", i)
+	for i := range 64 {
+		name := filepath.Join(dir, fmt.Sprintf("file-%d", i))
 		names = append(names, name)
-		if err := os.WriteFile(filepath.Join(b.workspace, name), []byte(name), 0o644); err != nil {
+		if err := os.WriteFile(at(name), []byte(name), 0o644); err != nil {
 			return nil, err
 		}
 	}
@@ -89,42 +126,73 @@ func (b *bench) build() error {
 	return b.turns("tree", "go build, cold", b.rounds(3), side{"plain", cold(b.plain)}, side{"exeq", cold(b.governed)})
 }
 
-// clone clones a local repository of 4,000 files, and does so again as a child
-// of a command that is governed already. The copies are put aside, and stay:
-// ext4 leaves inodes that were freed a short while ago alone and looks at each of
-// them for every new file, until a clone takes seconds.
-func (b *bench) clone() error {
-	if err := b.repository("origin", 4000); err != nil {
+// clones clones local repositories.
+func (b *bench) clones() error {
+	if err := b.clone("4,000", 4000, 4, b.rounds(10)); err != nil {
+		return err
+	}
+	return b.clone("20,000", 20_000, 2, b.rounds(5))
+}
+
+// clone clones a local repository once a command, and n times within one: what
+// the command itself costs, exeq's start and end among it, is in the former alone.
+// The copies are put aside, and stay: ext4 leaves inodes that were freed a short
+// while ago alone and looks at each of them for every new file, until a clone takes
+// seconds. And what the clones before left to be written is written first, or
+// whoever comes later pays for it.
+func (b *bench) clone(count string, files, n, rounds int) error {
+	origin := fmt.Sprint("origin-", files)
+	if err := b.repository(origin, files); err != nil {
 		return err
 	}
 	git, err := exec.LookPath("git")
 	if err != nil {
 		return err
 	}
-	aside := filepath.Join(b.dir, "copies")
-	if err := os.Mkdir(aside, 0o755); err != nil {
+	aside := filepath.Join(b.dir, "copies", origin)
+	if err := os.MkdirAll(aside, 0o755); err != nil {
 		return err
 	}
-	argv := []string{git, "clone", "-q", "origin", "copy"}
-	copies := 0
-	put := func(t times, err error) (times, error) {
-		copies++
-		return t, errors.Join(err, os.Rename(filepath.Join(b.workspace, "copy"), filepath.Join(aside, strconv.Itoa(copies))))
-	}
-	whole := func(command func(...string) *exec.Cmd) func(int) (times, error) {
-		return func(int) (times, error) { return put(timed(command(argv...))) }
-	}
-	inside := func(command func(...string) *exec.Cmd) func(int) (times, error) {
-		return func(int) (times, error) {
-			first, _, err := printed(command(append([]string{"./spawn", "1"}, argv...)...))
-			return put(times{wall: first}, err)
+	names := []string{"git clone, local, " + count + " files", "git clone, local, " + count + " files, without start and end"}
+	sides := []side{{who: "plain"}, {who: "exeq"}}
+	wall, cpu := [2][2][]float64{}, [2][2][]float64{} // by name and side
+	for round := range rounds + 1 {
+		for i := range sides {
+			command := b.plain
+			if i = (i + round) % 2; sides[i].who == "exeq" {
+				command = b.governed
+			}
+			copies := filepath.Join(b.workspace, "copies")
+			for _, n := range []int{1, n} {
+				if err := os.MkdirAll(filepath.Join(copies, strconv.Itoa(n)), 0o755); err != nil {
+					return err
+				}
+			}
+			r, err := repeat(command, n, func(n int) []string {
+				unix.Sync()
+				return []string{git, "-C", filepath.Join("copies", strconv.Itoa(n)), "clone", "-q", filepath.Join("../..", origin), "%"}
+			})
+			if err = errors.Join(err, os.Rename(copies, filepath.Join(aside, fmt.Sprint(round, "-", sides[i].who)))); err != nil {
+				return err
+			}
+			each := (r.first + float64(n-1)*r.others) / float64(n)
+			if round == 0 {
+				continue
+			}
+			for at, t := range []times{r.whole, {wall: each, cpu: r.cpu}} {
+				wall[at][i], cpu[at][i] = append(wall[at][i], t.wall), append(cpu[at][i], t.cpu)
+			}
 		}
 	}
-	const name = "git clone, local, 4,000 files"
-	if err := b.turns("tree", name, b.rounds(10), side{"plain", whole(b.plain)}, side{"exeq", whole(b.governed)}); err != nil {
-		return err
+	for at, name := range names {
+		if err := b.put("tree", name, sides, wall[at][:]); err != nil {
+			return err
+		}
+		if err := b.put("tree", name+", CPU time", sides, cpu[at][:]); err != nil {
+			return err
+		}
 	}
-	return b.turns("tree", name+", without start and end", b.rounds(10), side{"plain", inside(b.plain)}, side{"exeq", inside(b.governed)})
+	return nil
 }
 
 // repository makes a repository with files of two kilobytes.
