@@ -258,3 +258,30 @@ func TestApproveOverlay(t *testing.T) {
 		}
 	}
 }
+
+// TestOneUserFillsNoNode: one user's permits, however large, leave room for
+// those of others.
+func TestOneUserFillsNoNode(t *testing.T) {
+	w := newWorld(t)
+	admitted := func(uid int) bool {
+		t.Helper()
+		x := &execution{permit: exeq.NewID(), size: wire.MaxMessage}
+		err := w.node.reserve(x, &peer{uid: uid, pidfd: pidfd(t, os.Getpid())})
+		if err != nil {
+			refused(t, err, wire.ErrBusy)
+		}
+		return err == nil
+	}
+	n := 0
+	for ; admitted(1000); n++ {
+	}
+	if n == 0 || !admitted(1001) || !admitted(0) {
+		t.Errorf("after %d of one user, others are not taken", n)
+	}
+	w.node.mu.Lock()
+	defer w.node.mu.Unlock()
+	for id, x := range w.node.executions { // they were never more than this
+		x.owner.pidfd.Close()
+		delete(w.node.executions, id)
+	}
+}

@@ -157,10 +157,11 @@ func (n *Node) reserve(x *execution, p *peer) error {
 	x.owner = &peer{uid: p.uid, pid: p.pid, pidfd: os.NewFile(uintptr(own), "pidfd")}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	users := 0
+	users, size := 0, x.size
 	for _, y := range n.executions {
 		if y.owner.uid == p.uid {
 			users++
+			size += y.size
 		}
 	}
 	switch {
@@ -168,7 +169,7 @@ func (n *Node) reserve(x *execution, p *peer) error {
 		err = fmt.Errorf("%w: %w", permit.ErrUsed, exeq.ErrReplayed)
 	case len(n.executions) >= maxExecutions || p.uid != 0 && users >= maxUserExecutions:
 		err = fmt.Errorf("%w: %d executions are held", wire.ErrBusy, len(n.executions))
-	case n.rights+x.size > maxRights:
+	case n.rights+x.size > maxRights || p.uid != 0 && size > maxUserRights:
 		err = fmt.Errorf("%w: the rights of what is held take %d bytes", wire.ErrBusy, n.rights)
 	default:
 		n.executions[x.permit] = x

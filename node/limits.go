@@ -22,8 +22,10 @@ const (
 	// other than root.
 	maxExecutions     = 2048
 	maxUserExecutions = 1024
-	// maxRights bounds what all permits together bind, as it travelled.
-	maxRights = 256 << 20
+	// maxRights bounds what all permits together bind, as it travelled,
+	// maxUserRights what those of one user other than root do.
+	maxRights     = 256 << 20
+	maxUserRights = maxRights / 4
 	// maxPrograms are approved for one execution, maxUserPrograms for all of one
 	// user other than root; the gate has room for four such users.
 	maxPrograms     = 16 << 10

@@ -247,6 +247,9 @@ func (c *Client) ask(ctx context.Context, r *wire.Request, fds ...int) (*wire.An
 	}
 	defer conn.Close()
 	u := conn.(*net.UnixConn)
+	if err := byRoot(u); err != nil {
+		return nil, fmt.Errorf("exeq-node at %s: %w", c.socket, err)
+	}
 	stop := context.AfterFunc(ctx, func() { u.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	u.SetDeadline(time.Now().Add(wait))
@@ -267,4 +270,22 @@ func (c *Client) ask(ctx context.Context, r *wire.Request, fds ...int) (*wire.An
 		err = ctx.Err()
 	}
 	return nil, fmt.Errorf("exeq-node does not answer: %w", err)
+}
+
+// byRoot refuses a socket that anybody else listens on: whoever sets a variable
+// for us, or has a directory on the way, is no node, and what it says would be
+// put on record.
+func byRoot(u *net.UnixConn) error {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil || err != nil {
+		return errors.Join(cerr, err)
+	}
+	if cred.Uid != 0 {
+		return fmt.Errorf("%w: user %d serves there, and not root", wire.ErrPeer, cred.Uid)
+	}
+	return nil
 }
