@@ -27,11 +27,13 @@ var unit string
 func install(fs *flag.FlagSet, argv []string, out io.Writer) error {
 	var p places
 	var issuer, promise, uids, file, unitPath string
+	var scopes bool
 	p.define(fs)
 	fs.StringVar(&file, "trust-file", "", "file that `exeq trust export --node` wrote: trust this issuer")
 	fs.StringVar(&issuer, "issuer", "", "or: the issuer's public key, base64")
 	fs.StringVar(&promise, "promise", "", "and the verifier key of its log's promises")
 	fs.StringVar(&uids, "uids", "", "and the users whose executions it may permit, by number, with commas")
+	fs.BoolVar(&scopes, "scopes", false, "and it may declare mandatory scopes, which hold others than its users")
 	fs.StringVar(&unitPath, "unit", "/etc/systemd/system/exeq-node.service", "where the systemd unit goes; empty: nowhere")
 	if err := parse(fs, argv); err != nil {
 		return err
@@ -46,6 +48,7 @@ func install(fs *flag.FlagSet, argv []string, out io.Writer) error {
 		return err
 	}
 	if t != nil {
+		t.Scopes = t.Scopes || scopes
 		if err := writeTrust(p.trust, t, out); err != nil {
 			return err
 		}
@@ -111,5 +114,8 @@ func writeTrust(dir string, t *node.Trust, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "%s: permits of this issuer are taken from users %v\n", name, t.UIDs)
+	if t.Scopes {
+		fmt.Fprintf(out, "%s: it may declare mandatory scopes\n", name)
+	}
 	return nil
 }

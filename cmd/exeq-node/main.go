@@ -30,12 +30,14 @@ const usage = `exeq-node: the kernel holds what a permit allows
   exeq-node serve   [flags]   serve permits (as root)
   exeq-node install [flags]   make directories, key, trust and systemd unit
   exeq-node status  [flags]   say what the node holds
+  exeq-node scope   [flags] list | report SCOPE | open SCOPE | close SCOPE
+                              tell of mandatory scopes; break the glass of one
 
 exeq-node COMMAND -h tells the flags.
 `
 
 func dispatch(argv []string, stdout, stderr io.Writer) int {
-	commands := map[string]func(*flag.FlagSet, []string, io.Writer) error{"serve": serve, "install": install, "status": status}
+	commands := map[string]func(*flag.FlagSet, []string, io.Writer) error{"serve": serve, "install": install, "status": status, "scope": scope}
 	if len(argv) == 0 || commands[argv[0]] == nil {
 		fmt.Fprint(stderr, usage)
 		return 2

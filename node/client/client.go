@@ -36,7 +36,7 @@ const (
 
 func patienceFor(r *wire.Request) time.Duration {
 	switch {
-	case r.Approve != nil:
+	case r.Approve != nil, r.Declare != nil:
 		return readPatience
 	case r.Admit != nil, r.Enclose != nil, r.Revoke != nil:
 		return startPatience
