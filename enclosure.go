@@ -13,6 +13,9 @@ type Enclosure struct {
 	Tier     Tier     `json:"tier"`
 	// Canary names what was tried in the execution's own cgroup and refused.
 	Canary string `json:"canary"`
+	// Gate is the SHA-256 of the programs that are in the kernel: which build of
+	// the gate it was.
+	Gate Digest `json:"gate"`
 	// Missing names what this node's kernel does not have of the tier.
 	Missing []string `json:"missing,omitempty"`
 	Time    Time     `json:"time"`

@@ -29,37 +29,52 @@ func (s *launching) enclose(r *running) (err error) {
 			return err
 		}
 	}
-	r.enclosure, err = s.opt.Warden.Enclose(s.ctx, r.initFD, r.commandFD, proxy)
+	shut := make([]string, len(s.hidden))
+	for i, h := range s.hidden {
+		shut[i] = exeq.EncodeBytes(h)
+	}
+	r.enclosure, err = s.opt.Warden.Enclose(s.ctx, r.initFD, r.commandFD, proxy, shut)
 	return err
 }
 
-// vouch has the warden let a program be executed that was decided on, before it
-// goes on. A warden that refuses is EPERM, and said.
+// vouched is what the warden let be executed, or mapped.
+type vouched struct {
+	id     programs.Identity
+	mapped bool
+}
+
+// vouches reports whether the warden wants to be shown files for the action.
+func (n *notifier) vouches(action string) bool {
+	return n.warden != nil && (action == exeq.ActionExec || n.warden.Tier() >= exeq.TierKernel)
+}
+
+// vouch has the warden let a program be executed that was decided on, or a file
+// be mapped executable, before that goes on. A warden that refuses is EPERM, and said.
 func (n *notifier) vouch(a exeq.Activity, f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
-	id := identityOf(&st)
+	key := vouched{identityOf(&st), a.Action == exeq.ActionMap}
 	n.mu.Lock()
-	known := n.vouched[id]
+	known := n.vouched[key] || n.vouched[vouched{key.id, false}] // what is executed may be mapped
 	n.mu.Unlock()
 	if known {
 		return nil
 	}
-	if err := n.warden.Approve(n.ctx, a.Resource.ID, a.Resource.SHA256, f); err != nil {
-		n.deny(fmt.Sprintf("exec %s denied: %s", a.Resource.ID, err))
+	if err := n.warden.Approve(n.ctx, a.Resource.ID, a.Resource.SHA256, f, key.mapped); err != nil {
+		n.deny(fmt.Sprintf("%s %s denied: %s", a.Action, a.Resource.ID, err))
 		return unix.EPERM
 	}
 	n.mu.Lock()
-	n.vouched[id] = true
+	n.vouched[key] = true
 	n.mu.Unlock()
 	return nil
 }
 
-// vouchInPlace is vouch for a program that is executed where it lies.
+// vouchInPlace is vouch for what is executed or mapped where it lies.
 func (n *notifier) vouchInPlace(a exeq.Activity, f *programs.File) error {
-	if n.warden == nil || a.Action != exeq.ActionExec {
+	if !n.vouches(a.Action) {
 		return nil
 	}
 	open, err := f.Open()

@@ -121,7 +121,7 @@ type notifier struct {
 	began   int64             // when the execution did, as files have it
 	held    chan struct{}     // not nil: nothing is answered until it closes
 	rulings map[rulingKey]bool
-	vouched map[programs.Identity]bool // the warden lets them be executed, in that state
+	vouched map[vouched]bool // the warden lets them be executed or mapped, in that state
 	// free are files that lie where rights leave everything executable, and
 	// that need nothing else but such files: by their inode on such a mount
 	// they are known to be allowed, whatever they are called.

@@ -287,7 +287,7 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 	if err := n.decided.addCopy(c, a.Resource); err != nil {
 		return err
 	}
-	if n.warden == nil || action != exeq.ActionExec {
+	if !n.vouches(action) {
 		return nil
 	}
 	return n.vouch(a, c.File) // in its place, which may have changed its mode
@@ -372,6 +372,10 @@ func (n *notifier) mapFile(q *notification) {
 		a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid), Resource: exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(f.Path)}}
 		switch a.Resource.SHA256, err = n.store.Digest(f, n.going(q)); {
 		case err == nil:
+			if err := n.vouchInPlace(a, f); err != nil {
+				n.failAs(q, err)
+				return
+			}
 			n.gate.Seen(a, true)
 		case f.Regular():
 			n.failAs(q, n.unread(a, err)) // or it would run without being on record
@@ -409,6 +413,12 @@ func (n *notifier) mapCopy(q *notification, fd int, a exeq.Activity, c *programs
 	case !n.ask(a) || access.Exec == exeq.ExecNo:
 		n.fail(q, unix.EPERM)
 		return
+	}
+	if n.vouches(a.Action) {
+		if err := n.vouch(a, c.File); err != nil {
+			n.failAs(q, err)
+			return
+		}
 	}
 	exe, err := n.approver.Executable(c)
 	if err != nil {

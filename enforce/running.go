@@ -61,7 +61,7 @@ func newRunning(s *launching, store *programs.Store) *running {
 	r.notify = &notifier{
 		fd: -1, gate: s.launch.Gate, warden: s.opt.Warden, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
-		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, vouched: map[programs.Identity]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(), less: kernelLess(&s.report),
+		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, vouched: map[vouched]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(), less: kernelLess(&s.report),
 	}
 	if s.launch.Observe {
 		r.notify.observer = &observer{seen: map[told]bool{}}

@@ -20,12 +20,14 @@ type Warden interface {
 	// Enclose takes process 1 and the command, which waits to execute, by their
 	// pidfds. When it returns nothing executes there but what is approved, and
 	// the warden's lease runs. The proxy is the one address that the execution
-	// may connect to by itself.
-	Enclose(ctx context.Context, init, command int, proxy netip.AddrPort) (*exeq.Enclosure, error)
+	// may connect to by itself; shut are paths (EncodeBytes) that nothing there may
+	// open, whatever the rights say.
+	Enclose(ctx context.Context, init, command int, proxy netip.AddrPort, shut []string) (*exeq.Enclosure, error)
 	// Approve lets the file be executed in the state that it is in, if the
 	// warden finds these bytes in it; it stands for what is at path
-	// (EncodeBytes) and was decided on.
-	Approve(ctx context.Context, path string, digest exeq.Digest, f *os.File) error
+	// (EncodeBytes) and was decided on. Mapped: mapped executable, and not
+	// executed; a warden below the tier kernel does not hold that.
+	Approve(ctx context.Context, path string, digest exeq.Digest, f *os.File, mapped bool) error
 	// Challenge is what the next renewal answers; Renew brings it.
 	Challenge(ctx context.Context) (string, error)
 	Renew(ctx context.Context, n exeq.Renewal) error

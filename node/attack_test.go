@@ -78,7 +78,7 @@ func TestEndWhileEnclosing(t *testing.T) {
 		x.mu.Unlock()
 	}
 	time.Sleep(100 * time.Millisecond) // it may get further; the test holds without
-	if _, err := w.node.close(x, netip.AddrPort{}, p.init, p.command); err == nil {
+	if _, err := w.node.close(x, netip.AddrPort{}, nil, p.init, p.command); err == nil {
 		t.Error("the node signs for an execution that it ends")
 	}
 	x.approving.Done()

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,8 +22,18 @@ import (
 	"github.com/exeq/exeq/node/wire"
 )
 
-// canaries names what SelfTest tries in each execution's own cgroup.
-const canaries = "exec of a program and a connection that the kernel's gate does not have, in the execution's own cgroup"
+// What SelfTest tries in each execution's own cgroup.
+const (
+	canaries       = "exec of a program and a connection that the kernel's gate does not have, in the execution's own cgroup"
+	kernelCanaries = canaries + ", and an executable mapping of a file that it does not have and an open of its pins"
+)
+
+func (n *Node) canaries() string {
+	if n.tier() == exeq.TierKernel {
+		return kernelCanaries
+	}
+	return canaries
+}
 
 // enclose closes the gate around an execution that waits: from the moment that
 // it returns nothing executes there but what is approved, and the lease runs.
@@ -35,10 +46,13 @@ func (n *Node) enclose(p *peer, r *wire.Enclose, init, command *os.File) (*exeq.
 	if err != nil {
 		return nil, err
 	}
+	if len(r.Shut) > maxShut {
+		return nil, fmt.Errorf("%w: %d paths to shut, at most %d", wire.ErrProtocol, len(r.Shut), maxShut)
+	}
 	if err := x.begin(); err != nil {
 		return nil, err
 	}
-	e, err := n.close(x, proxy, init, command)
+	e, err := n.close(x, proxy, r.Shut, init, command)
 	x.approving.Done()
 	if err != nil {
 		n.log.Warn("not enclosed", "permit", x.permit, "err", err)
@@ -69,7 +83,7 @@ func (x *execution) begin() error {
 // close moves the processes first and governs second: until they are known to
 // be those that were meant, nothing can happen to them. They wait, so nothing
 // executes meanwhile.
-func (n *Node) close(x *execution, proxy netip.AddrPort, init, command *os.File) (*exeq.Enclosure, error) {
+func (n *Node) close(x *execution, proxy netip.AddrPort, shut []string, init, command *os.File) (*exeq.Enclosure, error) {
 	if err := moveIn(x, init, command); err != nil {
 		return nil, fmt.Errorf("%w: %w", wire.ErrProcess, err)
 	}
@@ -86,10 +100,15 @@ func (n *Node) close(x *execution, proxy netip.AddrPort, init, command *os.File)
 	if err := n.gate.SetEndpoints(cgroup, endpoints(proxy)); err != nil {
 		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
 	}
+	narrowed, err := n.place(x, init, shut)
+	if err != nil {
+		return nil, fmt.Errorf("%w: places: %w", wire.ErrGate, err)
+	}
 	if err := n.gate.SelfTest(x.dir); err != nil {
 		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
 	}
-	e, err := n.id.sign(exeq.Enclosure{Permit: x.permit, Tier: exeq.TierKernelLite, Canary: canaries, Missing: n.gate.Missing(), Time: exeq.At(n.burnt.clock())})
+	e, err := n.id.sign(exeq.Enclosure{Permit: x.permit, Tier: n.tier(), Canary: n.canaries(), Gate: n.gate.Build(),
+		Missing: slices.Concat(n.gate.Missing(), narrowed), Time: exeq.At(n.burnt.clock())})
 	if err != nil {
 		return nil, err
 	}
@@ -178,8 +197,8 @@ func endpoints(proxy netip.AddrPort) []bpf.Endpoint {
 	return out
 }
 
-// approve lets a program be executed: the file behind the descriptor, in the
-// state in which it was hashed here. That it stands for the path is the
+// approve lets a program be executed, or a file be mapped executable: the file
+// behind the descriptor, in the state in which it was hashed here. That it stands for the path is the
 // supervisor's word; whether the path may be executed at all is the permit's.
 func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error) {
 	x, err := n.owned(p, r.Permit)
@@ -213,6 +232,9 @@ func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error
 	if err != nil {
 		return digest, err
 	}
+	if r.Map && n.tier() < exeq.TierKernel {
+		return digest, fmt.Errorf("%w: this node's gate does not hold mappings", wire.ErrProtocol)
+	}
 	if r.Path == x.resource.ID && digest != x.resource.SHA256 && x.rights.Lookup(r.Path).Exec == exeq.ExecNo {
 		return digest, fmt.Errorf("%w: %.200s has other bytes than the permit names", wire.ErrProgram, r.Path)
 	}
@@ -221,11 +243,44 @@ func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error
 	if err := x.in(enclosed); err != nil { // never into the map of what is ended
 		return digest, err
 	}
-	if err := n.gate.Allow(x.cgroup, file); err != nil {
+	if err := n.allow(x, r, f, file); err != nil {
 		return digest, fmt.Errorf("%w: %w", wire.ErrGate, err)
 	}
 	x.programs[file] = true
 	return digest, nil
+}
+
+// allow enters what was approved. A copy that stands for the path (the
+// supervisor mounts it there, since nobody can change it) lies where no place
+// is: it may be read as far as what it stands for may be.
+func (n *Node) allow(x *execution, r *wire.Approve, f *os.File, file bpf.File) error {
+	if !r.Map {
+		return errors.Join(n.gate.Allow(x.cgroup, file), n.allowCopy(x, r.Path, f, file))
+	}
+	return errors.Join(n.gate.AllowLibrary(x.cgroup, file), n.allowCopy(x, r.Path, f, file))
+}
+
+func (n *Node) allowCopy(x *execution, encoded string, f *os.File, file bpf.File) error {
+	if n.tier() < exeq.TierKernel || !x.rights.Lookup(encoded).Read {
+		return nil
+	}
+	raw, err := exeq.DecodeBytes(encoded)
+	if err != nil {
+		return err
+	}
+	var is, there unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &is); err != nil {
+		return err
+	}
+	view, err := bpf.OpenView(machine)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	if there, err = view.Stat(raw); err == nil && there.Dev == is.Dev && there.Ino == is.Ino {
+		return nil // no copy: where it lies decides
+	}
+	return n.gate.AllowRead(x.cgroup, file)
 }
 
 // roomForProgram counts one more approval.

@@ -47,6 +47,7 @@ type execution struct {
 	rights   *exeq.Rights
 	size     int64 // that it travelled in
 	counted  int   // of programs, in Node.programs; Node.mu
+	placed   int   // of places, in Node.places; Node.mu
 	lease    time.Duration
 	check    func(exeq.Renewal) error
 	dir      string // its cgroup
@@ -108,7 +109,7 @@ func (n *Node) admit(p *peer, a *wire.Admit, size int64) error {
 		return err
 	}
 	admitter, err := permit.NewAdmitter(permit.AdmitterConfig{
-		Issuer: t.issuer, Promise: t.promise, Audience: n.id.audience, Tier: exeq.TierKernelLite, Burner: n.burnt, Now: n.burnt.clock,
+		Issuer: t.issuer, Promise: t.promise, Audience: n.id.audience, Tier: n.tier(), Burner: n.burnt, Now: n.burnt.clock,
 	})
 	if err == nil {
 		err = admitter.Admit(context.Background(), read, a.Record, a.Request, a.Rights)
@@ -192,6 +193,9 @@ func (n *Node) forget(x *execution) {
 	n.rights -= x.size
 	if n.programs[x.owner.uid] -= x.counted; n.programs[x.owner.uid] <= 0 {
 		delete(n.programs, x.owner.uid)
+	}
+	if n.places[x.owner.uid] -= x.placed; n.places[x.owner.uid] <= 0 {
+		delete(n.places, x.owner.uid)
 	}
 	x.owner.pidfd.Close()
 }

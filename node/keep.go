@@ -116,7 +116,7 @@ func (n *Node) saw(e bpf.Event) {
 	if !canary {
 		x.denials++
 		if len(x.denied) < wire.MaxDenied {
-			x.denied = append(x.denied, denied(e))
+			x.denied = append(x.denied, denied(e, n.gate.Kernel()))
 		} else {
 			x.more++
 		}
@@ -178,10 +178,10 @@ const (
 	ticks          = 100                // USER_HZ, of every architecture that the gate is for
 )
 
-func denied(e bpf.Event) wire.Denied {
-	d := wire.Denied{Verb: e.Verb, Why: e.Why, PID: e.PID}
+func denied(e bpf.Event, kernel bool) wire.Denied {
+	d := wire.Denied{Verb: e.Verb, Why: e.Why, PID: e.PID, Refused: kernel}
 	switch {
-	case e.Verb == "exec":
+	case e.Ino != 0:
 		d.Dev, d.Ino = e.Dev, strconv.FormatUint(e.Ino, 10)
 	case e.Addr.IsValid():
 		d.Addr = e.Addr.String()

@@ -53,8 +53,7 @@ func (n *Node) recover() error {
 		if err := os.RemoveAll(n.c.Pins); err != nil {
 			return err
 		}
-		n.gate, err = bpf.Load(n.c.Pins, top)
-		return err
+		return n.load(top)
 	}
 	states, err := n.gate.Governed()
 	if err != nil {
@@ -74,7 +73,38 @@ func (n *Node) recover() error {
 			return err
 		}
 	}
-	return nil
+	return n.strengthen(top)
+}
+
+// strengthen replaces a gate of tier kernel-lite that an earlier build left, if
+// nothing stands on it.
+func (n *Node) strengthen(top string) error {
+	if n.gate.Kernel() {
+		return nil
+	}
+	n.above = "tier kernel: what is governed stands on an earlier node's gate of tier kernel-lite"
+	states, err := n.gate.Governed()
+	if err != nil || len(states) > 0 {
+		return err
+	}
+	if _, err := os.Lstat(n.scopes.pins()); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := n.gate.Remove(); err != nil {
+		return err
+	}
+	n.gate = nil
+	return n.load(top)
+}
+
+// load puts the strongest gate in place that this kernel takes.
+func (n *Node) load(top string) (err error) {
+	if n.gate, err = bpf.LoadKernel(n.c.Pins, top); err == nil {
+		return nil
+	}
+	n.above = "tier kernel: " + err.Error()
+	n.gate, err = bpf.Load(n.c.Pins, top)
+	return err
 }
 
 func (n *Node) note(format string, args ...any) {

@@ -43,6 +43,7 @@ type Node struct {
 	lock  *os.File
 	under string // the executions' cgroup, as /proc/PID/cgroup has it
 	found []string
+	above string // why the gate is not of the next tier; empty if it is of the highest
 
 	scopes *scopes
 
@@ -54,6 +55,7 @@ type Node struct {
 	all         int
 	large       map[int]int // messages that are being read, by user
 	programs    map[int]int // approved, by user
+	places      map[int]int // set, by user
 	executions  map[string]*execution
 	cgroups     map[bpf.Cgroup]*execution
 	rights      int64 // what their rights take, as they travelled
@@ -74,7 +76,7 @@ func Open(c Config) (*Node, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{c: c, log: c.Log, burnt: newBurnt(), ended: make(chan struct{}),
-		connections: map[int]int{}, large: map[int]int{}, programs: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
+		connections: map[int]int{}, large: map[int]int{}, programs: map[int]int{}, places: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
 		hashes: map[bpf.File]exeq.Digest{}}
 	n.scopes = newScopes(n)
 	if err := n.open(); err != nil {
@@ -117,7 +119,15 @@ func (n *Node) open() error {
 
 // Identity is who the node is now.
 func (n *Node) Identity() wire.Identity {
-	return wire.Identity{Audience: n.id.audience, PublicKey: n.id.public(), Tier: exeq.TierKernelLite, Missing: n.gate.Missing()}
+	return wire.Identity{Audience: n.id.audience, PublicKey: n.id.public(), Tier: n.tier(), Above: n.above, Missing: n.gate.Missing()}
+}
+
+// tier is what the gate gives on top of the tier rootless.
+func (n *Node) tier() exeq.Tier {
+	if n.gate.Kernel() {
+		return exeq.TierKernel
+	}
+	return exeq.TierKernelLite
 }
 
 // Found says what an earlier node had left, and what became of it.
@@ -392,6 +402,9 @@ func (n *Node) do(p *peer, r *wire.Request, size int64, fds []*os.File) (*wire.A
 	case r.Hello != nil:
 		id := n.Identity()
 		id.Serves = n.serves(p.uid)
+		if err := n.sees(p); err != nil {
+			id.Serves, id.Refusal = false, err.Error()
+		}
 		return &wire.Answer{Hello: &id}, nil
 	case r.Admit != nil:
 		return nil, n.admit(p, r.Admit, size)

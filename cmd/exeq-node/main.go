@@ -1,6 +1,6 @@
 //go:build linux
 
-// Command exeq-node is the privileged daemon of the tier kernel-lite: it takes
+// Command exeq-node is the privileged daemon of the tiers kernel and kernel-lite: it takes
 // permits over a unix socket and has the kernel hold what runs under them. See
 // package node and docs/node.md.
 package main
@@ -116,7 +116,7 @@ func serve(fs *flag.FlagSet, argv []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "socket", p.socket, "node", n.Identity().Audience.Node, "tier", n.Identity().Tier, "missing", n.Identity().Missing)
+	log.Info("serving", "socket", p.socket, "node", n.Identity().Audience.Node, "tier", n.Identity().Tier, "above", n.Identity().Above, "missing", n.Identity().Missing)
 	if err := ready(); err != nil {
 		return err
 	}

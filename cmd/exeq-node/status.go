@@ -36,6 +36,9 @@ func status(fs *flag.FlagSet, argv []string, out io.Writer) error {
 		}{id, s})
 	}
 	fmt.Fprintf(out, "node  %s\ntier  %s\n", id.Audience.Node, id.Tier)
+	if id.Above != "" {
+		fmt.Fprintf(out, "not   %s\n", id.Above)
+	}
 	for _, m := range id.Missing {
 		fmt.Fprintf(out, "lacks %s\n", m)
 	}

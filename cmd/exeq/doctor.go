@@ -40,7 +40,10 @@ func doctor(ctx context.Context, c *call) int {
 	facts := probe.Full(probe.Options{Scratch: dir})
 	tier, why := probe.BestTier(facts)
 	if node, err := askNode(ctx); err == nil && tier == exeq.TierRootless {
-		tier, why = node.Tier(), []string{"kernel: exeq-node gives " + node.Tier().String()}
+		tier, why = node.Tier(), nil
+		if node.Above() != "" {
+			why = []string{"kernel: exeq-node gives " + tier.String() + "; " + node.Above()}
+		}
 	} else if err != nil {
 		for i, line := range why {
 			if strings.HasPrefix(line, "kernel-lite: ") {

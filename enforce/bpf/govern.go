@@ -136,7 +136,7 @@ func (g *Gate) Lift(c Cgroup) error {
 	// What was set goes last, and also where an earlier Lift died in between.
 	err = errors.Join(err, g.setPrograms(c, nil), g.setFiles(c, nil, rightMap), g.setEndpoints(c, nil), g.setUnixNames(c, nil))
 	if g.kernel {
-		err = errors.Join(err, g.setPlaces(c, nil))
+		err = errors.Join(err, g.setPlaces(c, nil, nil, nil, nil))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: lift cgroup %d: %w", exeq.ErrEnforce, c, err)
@@ -244,6 +244,24 @@ func (g *Gate) setFiles(c Cgroup, files []File, rights uint32) error {
 func (g *Gate) Allow(c Cgroup, f File) error {
 	if err := g.maps[gateMapPrograms].Put(f.key(c), f.version(rightExec|rightMap)); err != nil {
 		return fmt.Errorf("%w: allow a program in cgroup %d: %w", exeq.ErrEnforce, c, err)
+	}
+	return nil
+}
+
+// AllowLibrary lets one file be mapped executable beside the programs, or the
+// new state of one; a program in that state stays one.
+func (g *Gate) AllowLibrary(c Cgroup, f File) error {
+	var has gateVersion
+	m, want := g.maps[gateMapPrograms], f.version(rightMap)
+	err := m.Lookup(f.key(c), &has)
+	if err == nil && has == f.version(rightExec|rightMap) {
+		return nil
+	}
+	if err == nil || errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = m.Put(f.key(c), want)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: allow a library in cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
 	return nil
 }

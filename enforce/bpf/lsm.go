@@ -78,6 +78,9 @@ func LoadKernel(dir, top string) (*Gate, error) {
 // Kernel says whether the LSM programs are part of the gate.
 func (g *Gate) Kernel() bool { return g.kernel }
 
+// Build is the SHA-256 of the programs: which build of the gate it is.
+func (g *Gate) Build() [sha256.Size]byte { return build(g.kernel) }
+
 // loadLSM loads the LSM programs onto the maps of the gate and attaches them.
 func (g *Gate) loadLSM() error {
 	spec, err := loadLsm()

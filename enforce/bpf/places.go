@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -54,29 +53,45 @@ const maxName = 63
 // New places shut before they open, and old ones open no more before they stop
 // to shut; on error, anything between the two may be in force.
 func (g *Gate) SetPlaces(c Cgroup, places []Place) error {
-	if !g.kernel {
-		return fmt.Errorf("%w: places of cgroup %d: the gate is not of tier kernel", exeq.ErrEnforce, c)
+	here, err := OpenView(os.Getpid())
+	if err != nil {
+		return fmt.Errorf("%w: places of cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
-	if err := g.setPlaces(c, places); err != nil {
+	defer here.Close()
+	return g.SetPlacesIn(c, here, places, nil, nil)
+}
+
+// SetPlacesIn is SetPlaces with the paths looked up in another mount namespace,
+// which nobody governed makes. Where an execution has file systems of its own
+// besides, own is its view, and fresh are the places that lie there: they count
+// only on file systems of the kinds that executions are given (proc, devpts,
+// tmpfs) and that are mounted nowhere in the first view, so that whoever made
+// the second can open nothing of the machine's by it.
+func (g *Gate) SetPlacesIn(c Cgroup, v *View, places []Place, own *View, fresh []Place) error {
+	err := errors.New("the gate is not of tier kernel")
+	if g.kernel {
+		err = g.setPlaces(c, v, places, own, fresh)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: places of cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
 	return nil
 }
 
-func (g *Gate) setPlaces(c Cgroup, all []Place) error {
-	s := placeSet{g: g, c: c, inodes: map[lsmProgram]uint32{}, names: map[lsmPlaceName]uint32{}}
+func (g *Gate) setPlaces(c Cgroup, v *View, all []Place, own *View, fresh []Place) error {
+	s := placeSet{g: g, c: c, inodes: map[lsmProgram]uint32{}, names: map[lsmPlaceName]uint32{}, known: map[string]lsmProgram{}, view: v}
 	if len(all) > 0 {
 		// Who removes the pins removes the gate.
-		own, err := filepath.EvalSymlinks(g.dir)
+		pins, err := filepath.EvalSymlinks(g.dir)
 		if err != nil {
 			return err
 		}
 		for _, p := range all {
-			if p.Path == own || strings.HasPrefix(p.Path, own+"/") {
+			if p.Path == pins || strings.HasPrefix(p.Path, pins+"/") {
 				return fmt.Errorf("%s: the gate itself", p.Path)
 			}
 		}
-		all = append(all[:len(all):len(all)], Place{own, 0})
+		all = append(all[:len(all):len(all)], Place{pins, 0})
 	}
 	for _, p := range all {
 		if err := s.add(p); err != nil {
@@ -85,6 +100,11 @@ func (g *Gate) setPlaces(c Cgroup, all []Place) error {
 	}
 	if len(all) > 0 {
 		if err := s.mounts(all); err != nil {
+			return err
+		}
+	}
+	if own != nil {
+		if err := s.fresh(own, fresh); err != nil {
 			return err
 		}
 	}
@@ -106,16 +126,27 @@ func (g *Gate) setPlaces(c Cgroup, all []Place) error {
 type placeSet struct {
 	g      *Gate
 	c      Cgroup
+	view   *View
 	inodes map[lsmProgram]uint32
 	names  map[lsmPlaceName]uint32
+	known  map[string]lsmProgram // by path in the view
+}
+
+func (p Place) check() error {
+	switch name := filepath.Base(p.Path); {
+	case !filepath.IsAbs(p.Path) || filepath.Clean(p.Path) != p.Path:
+		return errors.New("not an absolute, clean path")
+	case p.Access&^(Read|Write) != 0:
+		return fmt.Errorf("access %#x", p.Access)
+	case len(name) > maxName:
+		return fmt.Errorf("a name of %d bytes; %d at most", len(name), maxName)
+	}
+	return nil
 }
 
 func (s *placeSet) add(p Place) error {
-	if !filepath.IsAbs(p.Path) || filepath.Clean(p.Path) != p.Path {
-		return errors.New("not an absolute, clean path")
-	}
-	if p.Access&^(Read|Write) != 0 {
-		return fmt.Errorf("access %#x", p.Access)
+	if err := p.check(); err != nil {
+		return err
 	}
 	key, err := s.inode(p.Path)
 	switch {
@@ -134,24 +165,13 @@ func (s *placeSet) add(p Place) error {
 		return err
 	}
 	dir, name := filepath.Split(p.Path)
-	if len(name) > maxName {
-		return fmt.Errorf("a name of %d bytes; %d at most", len(name), maxName)
-	}
 	for above := filepath.Clean(dir); ; above = filepath.Dir(above) {
 		k, err := s.inode(above)
 		if err != nil {
 			return err
 		}
 		if above == filepath.Clean(dir) {
-			s.inodes[k] |= uint32(names)
-			n := lsmPlaceName{Dir: k, Len: uint32(len(name))}
-			for i := range len(name) {
-				n.Name[i] = name[i]
-			}
-			if has, ok := s.names[n]; ok {
-				p.Access &= Access(has)
-			}
-			s.names[n] = uint32(p.Access)
+			s.name(k, name, p.Access)
 		} else {
 			s.inodes[k] |= 0
 		}
@@ -161,14 +181,38 @@ func (s *placeSet) add(p Place) error {
 	}
 }
 
-// inode gives the key of what is at a path that leads through no link.
+// name has the name decide in its directory. Of two, what both allow.
+func (s *placeSet) name(dir lsmProgram, name string, access Access) {
+	s.inodes[dir] |= uint32(names)
+	n := lsmPlaceName{Dir: dir, Len: uint32(len(name))}
+	for i := range len(name) {
+		n.Name[i] = name[i]
+	}
+	if has, ok := s.names[n]; ok {
+		access &= Access(has)
+	}
+	s.names[n] = uint32(access)
+}
+
+// inode gives the key of what is at a path of the view.
 func (s *placeSet) inode(path string) (lsmProgram, error) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if k, ok := s.known[path]; ok {
+		return k, nil
+	}
+	f, err := s.view.open(path)
 	if err != nil {
 		return lsmProgram{}, err
 	}
-	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
+	k, err := s.key(f)
+	if err == nil {
+		s.known[path] = k
+	}
+	return k, err
+}
+
+// key is what the kernel takes the open file for.
+func (s *placeSet) key(f *os.File) (lsmProgram, error) {
 	in := gateIdentity{Fd: int32(f.Fd())}
 	var out gateIdentity
 	if ret, err := s.g.identify.Run(&ebpf.RunOptions{Context: &in, ContextOut: &out}); err != nil || ret != 0 {
@@ -180,37 +224,114 @@ func (s *placeSet) inode(path string) (lsmProgram, error) {
 // mounts gives the roots of what is mounted below a place the access of the
 // place. Of a file system that is mounted twice, what both allow.
 func (s *placeSet) mounts(all []Place) error {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
 	roots := map[lsmProgram]uint32{}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 5 || f[3] != "/" { // a part of one counts by where it really is
+	for _, m := range s.view.mounts {
+		if m.root != "/" { // a part of one counts by where it really is
 			continue
 		}
-		at := unescape(f[4])
-		access, ok := longest(all, at)
+		access, ok := longest(all, m.point)
 		if !ok {
 			continue
 		}
-		key, err := s.inode(at)
+		key, err := s.inode(m.point)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EACCES) {
 			continue // covered by another mount, or nobody's
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", at, err)
+			return fmt.Errorf("%s: %w", m.point, err)
 		}
 		if has, ok := roots[key]; ok {
 			access &= Access(has)
 		}
 		roots[key] = uint32(access)
 	}
+	s.decide(roots)
+	return nil
+}
+
+// decide has roots decide where nothing else does.
+func (s *placeSet) decide(roots map[lsmProgram]uint32) {
 	for key, access := range roots {
 		if s.inodes[key]&uint32(decides) == 0 {
 			s.inodes[key] |= access | uint32(decides)
 		}
+	}
+}
+
+// fresh adds the places of file systems that only the second view has.
+func (s *placeSet) fresh(own *View, all []Place) error {
+	elsewhere := map[uint32]bool{}
+	for _, m := range s.view.mounts {
+		elsewhere[m.dev] = true
+	}
+	find := func(path string) (key lsmProgram, ok bool, err error) {
+		f, err := own.open(path)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+				err = nil // nothing is opened there
+			}
+			return key, false, err
+		}
+		defer f.Close()
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+			return key, false, err
+		}
+		switch st.Type {
+		case unix.PROC_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		default:
+			return key, false, nil
+		}
+		key, err = s.key(f)
+		return key, err == nil && !elsewhere[key.Dev], err
+	}
+	for _, p := range all {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("%s: %w", p.Path, err)
+		}
+		key, ok, err := find(p.Path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Path, err)
+		}
+		if ok {
+			s.inodes[key] |= uint32(p.Access | decides)
+		}
+		dir, name := filepath.Split(p.Path)
+		if key, ok, err = find(filepath.Clean(dir)); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		if ok {
+			s.name(key, name, p.Access)
+		}
+	}
+	roots := map[lsmProgram]uint32{}
+	for _, m := range own.mounts {
+		access, ok := longest(all, m.point)
+		if !ok || m.root != "/" || elsewhere[m.dev] {
+			continue
+		}
+		key, ok, err := find(m.point)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.point, err)
+		}
+		if has, again := roots[key]; again {
+			access &= Access(has)
+		}
+		if ok {
+			roots[key] = uint32(access)
+		}
+	}
+	s.decide(roots)
+	return nil
+}
+
+// AllowRead opens one file to reading, wherever it lies, beside what SetPlaces
+// set: the copy of a program that is mounted over its place. What is a place
+// stays what it is.
+func (g *Gate) AllowRead(c Cgroup, f File) error {
+	err := g.maps[lsmMapPlaces].Update(lsmProgram{Cgroup: uint64(c), Ino: f.Ino, Dev: f.Dev}, uint32(Read|decides), ebpf.UpdateNoExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return fmt.Errorf("%w: allow a file to be read in cgroup %d: %w", exeq.ErrEnforce, c, err)
 	}
 	return nil
 }
@@ -225,18 +346,6 @@ func longest(all []Place, path string) (access Access, ok bool) {
 		}
 	}
 	return access, ok
-}
-
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	for i := 0; i+3 < len(s); i++ {
-		if s[i] == '\\' {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				s = s[:i] + string([]byte{byte(n)}) + s[i+4:]
-			}
-		}
-	}
-	return s
 }
 
 // put puts entries, those of the lowest rank first.

@@ -7,6 +7,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -66,7 +67,7 @@ func Dial(ctx context.Context, socket string) (*Client, error) {
 		return nil, fmt.Errorf("%w: the node does not say who it is", wire.ErrProtocol)
 	}
 	if !a.Hello.Serves {
-		return nil, fmt.Errorf("%w: no issuer is trusted for it", wire.ErrPeer)
+		return nil, fmt.Errorf("%w: %.500s", wire.ErrPeer, cmp.Or(a.Hello.Refusal, "no issuer is trusted for it"))
 	}
 	c.id = *a.Hello
 	return c, nil
@@ -81,6 +82,9 @@ func (c *Client) PublicKey() ed25519.PublicKey { return c.id.PublicKey }
 // Tier implements enforce.Warden.
 func (c *Client) Tier() exeq.Tier { return c.id.Tier }
 
+// Above says why the node gives no higher tier.
+func (c *Client) Above() string { return c.id.Above }
+
 // Admit has the node take the permit: it checks everything for itself and burns
 // the nonce.
 func (c *Client) Admit(ctx context.Context, p *exeq.Permit, on *exeq.PermitRecord, r *exeq.Request, rights *exeq.Rights) error {
@@ -94,8 +98,8 @@ func (c *Client) Admit(ctx context.Context, p *exeq.Permit, on *exeq.PermitRecor
 }
 
 // Enclose implements enforce.Warden.
-func (c *Client) Enclose(ctx context.Context, init, command int, proxy netip.AddrPort) (*exeq.Enclosure, error) {
-	e := wire.Enclose{Permit: c.name()}
+func (c *Client) Enclose(ctx context.Context, init, command int, proxy netip.AddrPort, shut []string) (*exeq.Enclosure, error) {
+	e := wire.Enclose{Permit: c.name(), Shut: shut}
 	if proxy.IsValid() {
 		e.Proxy = proxy.String()
 	}
@@ -126,8 +130,8 @@ func (c *Client) check(e *exeq.Enclosure, permit string) error {
 }
 
 // Approve implements enforce.Warden.
-func (c *Client) Approve(ctx context.Context, path string, want exeq.Digest, f *os.File) error {
-	a, err := c.ask(ctx, &wire.Request{Approve: &wire.Approve{Permit: c.name(), Path: path}}, int(f.Fd()))
+func (c *Client) Approve(ctx context.Context, path string, want exeq.Digest, f *os.File, mapped bool) error {
+	a, err := c.ask(ctx, &wire.Request{Approve: &wire.Approve{Permit: c.name(), Path: path, Map: mapped}}, int(f.Fd()))
 	if err != nil {
 		return err
 	}

@@ -87,16 +87,20 @@ type Admit struct {
 }
 
 // Enclose names the one address that the execution may connect to by itself,
-// its proxy's; empty: none.
+// its proxy's; empty: none. Shut are paths that are shut beside what the rights
+// leave shut (tier kernel): whoever asks can only narrow.
 type Enclose struct {
-	Permit string `json:"permit"`
-	Proxy  string `json:"proxy,omitempty"`
+	Permit string   `json:"permit"`
+	Proxy  string   `json:"proxy,omitempty"`
+	Shut   []string `json:"shut,omitempty"` // EncodeBytes
 }
 
-// Approve says what the program stands for.
+// Approve says what the file stands for: a program, or (tier kernel) what is
+// mapped executable and not executed.
 type Approve struct {
 	Permit string `json:"permit"`
 	Path   string `json:"path"` // EncodeBytes
+	Map    bool   `json:"map,omitempty"`
 }
 
 // Answer has Error, or what was asked for.
@@ -125,23 +129,40 @@ const MaxDenied = 64
 
 // Denied is one denial of the kernel's gate.
 type Denied struct {
-	Verb string `json:"verb"` // exec, move, connect, send, bind, connect-unix, send-unix, socket
+	Verb string `json:"verb"` // as the gate has them
 	Why  string `json:"why"`  // absent, changed, revoked, left
 	PID  int    `json:"pid"`  // as the node sees it
 	Dev  uint32 `json:"dev,omitempty"`
 	Ino  string `json:"ino,omitempty"` // decimal
 	Addr string `json:"addr,omitempty"`
+	// Refused: it failed with EPERM; otherwise, of an exec, the process died.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // Activity is the denial as it is recorded. The kernel tells an inode, and no
 // path.
 func (d *Denied) Activity() exeq.Activity {
 	a := exeq.Activity{Action: exeq.ActionConnect, PID: d.PID}
+	file := fmt.Sprintf("inode %s of device %d (%s): refused by the kernel", d.Ino, d.Dev, d.Why)
 	switch d.Verb {
 	case "exec":
+		if d.Refused {
+			a.Action, a.Resource = exeq.ActionExec, exeq.Resource{Type: "Program", ID: file}
+			break
+		}
 		a.Action, a.Resource = exeq.ActionExec, exeq.Resource{Type: "Program", ID: fmt.Sprintf("inode %s of device %d (%s): killed by the kernel", d.Ino, d.Dev, d.Why)}
 	case "move":
 		a.Action, a.Resource = exeq.ActionExec, exeq.Resource{Type: "Program", ID: "a process that left its cgroup: killed by the kernel"}
+	case "map":
+		a.Action, a.Resource = exeq.ActionMap, exeq.Resource{Type: "Program", ID: file}
+	case "open":
+		a.Action, a.Resource = exeq.ActionRead, exeq.Resource{Type: "Path", ID: file}
+	case "change":
+		a.Action, a.Resource = exeq.ActionWrite, exeq.Resource{Type: "Path", ID: file}
+	case "trace", "signal", "mount", "system":
+		// No activity of policy's has a name for it: what it would have been good
+		// for is running something else.
+		a.Action, a.Resource = exeq.ActionExec, exeq.Resource{Type: "Program", ID: d.Verb + " (" + d.Why + "): refused by the kernel"}
 	default:
 		a.Resource = exeq.Resource{Type: "Endpoint", ID: strings.TrimSpace(d.Verb+" "+d.Addr) + " (" + d.Why + "): refused by the kernel"}
 	}
@@ -152,10 +173,13 @@ func (d *Denied) Activity() exeq.Activity {
 type Identity struct {
 	Audience  exeq.Audience `json:"audience"`
 	PublicKey []byte        `json:"publicKey"`
-	Tier      exeq.Tier     `json:"tier"`
-	Missing   []string      `json:"missing,omitempty"`
-	// Serves: permits are taken from whoever asks.
-	Serves bool `json:"serves"`
+	Tier      exeq.Tier     `json:"tier"` // that it gives every execution
+	// Above says why it gives no higher one.
+	Above   string   `json:"above,omitempty"`
+	Missing []string `json:"missing,omitempty"`
+	// Serves: permits are taken from whoever asks. Refusal may say why not.
+	Serves  bool   `json:"serves"`
+	Refusal string `json:"refusal,omitempty"`
 }
 
 // Status is what the node holds.

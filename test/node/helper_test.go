@@ -21,18 +21,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/node/client"
 	"github.com/exeq/exeq/node/wire"
 )
 
-// binaries builds both programs once.
+// inMachine names, in a machine of package vm, where the programs are.
+const inMachine = "EXEQ_TEST_PROGRAMS"
+
+// binaries builds the programs once.
 var binaries = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(inMachine); dir != "" {
+		return dir, nil
+	}
 	dir, err := os.MkdirTemp("", "exeq-node-test-")
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{"exeq", "exeq-node"} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../../cmd/"+name)
+	for _, from := range []string{"../../cmd/exeq", "../../cmd/exeq-node", "./victim"} {
+		name := filepath.Base(from)
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), from)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return dir, fmt.Errorf("build %s: %w\n%s", name, err, out)
@@ -43,7 +51,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if dir, err := binaries(); err == nil {
+	if dir, err := binaries(); err == nil && os.Getenv(inMachine) == "" {
 		os.RemoveAll(dir)
 	}
 	os.Exit(status)
@@ -55,6 +63,7 @@ type scene struct {
 	bin, dir                   string
 	socket, pins, cgroup, work string
 	uid                        int
+	tier                       exeq.Tier // that the node gives
 	daemon                     *exec.Cmd
 	log                        *bytes.Buffer
 }
@@ -120,8 +129,9 @@ func (s *scene) start() {
 	s.must(s.daemon.Start())
 	ended := make(chan error, 1)
 	go func(d *exec.Cmd) { ended <- d.Wait() }(s.daemon)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, _, err := client.Look(context.Background(), s.socket); err == nil {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if id, _, err := client.Look(context.Background(), s.socket); err == nil {
+			s.tier = id.Tier
 			return
 		}
 		select {
@@ -199,7 +209,7 @@ func (s *scene) held() []wire.Held {
 // running starts an execution and waits until its lease was renewed once.
 func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome func() string) {
 	s.t.Helper()
-	cmd = s.exeq(append([]string{"run", "--tier", "kernel-lite", "--json", "--"}, args...)...)
+	cmd = s.exeq(append([]string{"run", "--tier", s.tier.String(), "--json", "--"}, args...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	s.must(cmd.Start())
@@ -215,6 +225,15 @@ func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome 
 	}
 	s.t.Fatalf("it does not run: %s\n%s", out.String(), s.log)
 	return nil, held, nil
+}
+
+// stopped says whether the gate kept a program from running as it does in the
+// node's tier: kernel refuses, kernel-lite kills before the first instruction.
+func (s *scene) stopped(err error) bool {
+	if s.tier == exeq.TierKernel {
+		return errors.Is(err, unix.EPERM)
+	}
+	return err != nil && strings.Contains(err.Error(), "killed")
 }
 
 // populated reports whether anything lives in the execution's cgroup.

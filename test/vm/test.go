@@ -17,6 +17,8 @@ type Tests struct {
 	Run     string   // as go test -run has it
 	Skips   []string // tests that may be skipped there; any other that is skipped fails
 	Files   []string // beside the test binary, see Job
+	Env     []string // beside PATH and HOME
+	OwnTime bool     // see Job
 	Timeout time.Duration
 }
 
@@ -35,7 +37,7 @@ func Test(t *testing.T, w Tests) {
 	}
 	r, err := Run(t.Context(), Job{
 		Kernel: w.Kernel, Args: []string{self, "-test.v", "-test.run", w.Run, "-test.timeout", (w.Timeout - 10*time.Second).String()},
-		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp"}, Dir: dir, Files: w.Files, Timeout: w.Timeout,
+		Env: append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp"}, w.Env...), Dir: dir, Files: w.Files, OwnTime: w.OwnTime, Timeout: w.Timeout,
 	})
 	if errors.Is(err, ErrUnavailable) {
 		t.Skip(err)

@@ -1,0 +1,201 @@
+//go:build linux
+
+package node
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/test/vm"
+)
+
+// TestMachine runs the tests that the tier kernel concerns where it can be had:
+// under Debian's kernel, with the programs built here.
+func TestMachine(t *testing.T) {
+	if os.Getenv(inMachine) != "" {
+		t.Skip("this is the machine")
+	}
+	bin, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []string{bin}
+	for _, name := range []string{"sh", "cat", "chmod", "ls", "sleep", "true", "touch"} {
+		files = append(files, "/bin/"+name)
+	}
+	vm.Test(t, vm.Tests{Kernel: "6.12", Run: "^Test(Kernel|Run$|Gate|Revoke|Tier)", Files: files, Env: []string{inMachine + "=" + bin}, OwnTime: true, Timeout: 5 * time.Minute})
+}
+
+// attempt is one thing that the victim tries, and what it must be answered in
+// an execution of the tier kernel, beside the whole execution's other walls and
+// by the gate alone.
+type attempt struct {
+	name, arg string
+	allowed   bool
+}
+
+// scenery is what attempts are about.
+func (s *scene) scenery(victim string) (all []attempt) {
+	s.t.Helper()
+	must := s.must
+	must(os.MkdirAll("/etc", 0o755))
+	must(os.WriteFile("/etc/shadow", []byte("secret"), 0o644))
+	must(os.WriteFile("/etc/exeq-test", []byte("system"), 0o666))
+	must(os.WriteFile(filepath.Join(s.work, "own"), []byte("own"), 0o666))
+	must(os.WriteFile(filepath.Join(s.work, ".env"), []byte("secret"), 0o666))
+	must(os.Chmod(filepath.Join(s.work, "own"), 0o666))
+	lib, err := os.ReadFile("/bin/true")
+	must(err)
+	must(os.WriteFile(filepath.Join(s.work, "library"), lib, 0o755))
+	must(os.MkdirAll(filepath.Join(s.dir, "elsewhere"), 0o777))
+	must(os.WriteFile(filepath.Join(s.dir, "elsewhere", "file"), []byte("other"), 0o666))
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(err)
+	u, err := net.Listen("unix", filepath.Join(s.dir, "elsewhere", "server"))
+	must(err)
+	sleep := exec.Command("/bin/sleep", "1000")
+	must(sleep.Start())
+	s.t.Cleanup(func() { l.Close(); u.Close(); sleep.Process.Kill(); sleep.Wait() })
+	pid := fmt.Sprint(sleep.Process.Pid)
+	return []attempt{
+		{"read", "/etc/exeq-test", true},
+		{"read", filepath.Join(s.work, "own"), true},
+		{"write", filepath.Join(s.work, "own"), true},
+		{"write", filepath.Join(s.work, "new"), true},
+		{"list", s.work, true},
+		{"exec", victim, true},
+		{"map", victim, true},
+		{"exec", "/bin/true", false},
+		{"exec", filepath.Join(s.work, "library"), false},
+		{"map", filepath.Join(s.work, "library"), false},
+		{"map", "/bin/true", false},
+		{"read", "/etc/shadow", false},
+		{"handle", "/etc/shadow", false},
+		{"read", filepath.Join(s.work, ".env"), false},
+		{"rename", filepath.Join(s.work, ".env"), false},
+		{"read", filepath.Join(s.dir, "elsewhere", "file"), false},
+		{"list", s.dir, false},
+		{"list", filepath.Join(s.dir, "home", "state"), false},
+		{"write", "/etc/exeq-test", false},
+		{"write", "/etc/new", false},
+		{"list", s.pins, false},
+		{"write", filepath.Join(s.cgroup, "cgroup.procs"), false},
+		{"connect", l.Addr().String(), false},
+		{"unix", u.Addr().String(), false},
+		{"unix", s.socket, false},
+		{"packet", "-", false},
+		{"ptrace", pid, false},
+		{"signal", pid, false},
+		{"mount", filepath.Join(s.dir, "elsewhere"), false},
+		{"userns", "-", false},
+		{"bpf", "-", false},
+		{"perf", "-", false},
+		{"uring", "-", false},
+	}
+}
+
+func arguments(all []attempt) (args []string) {
+	for _, a := range all {
+		args = append(args, a.name, a.arg)
+	}
+	return args
+}
+
+// answers reads what the victim said.
+func answers(t *testing.T, out []byte, err error) map[string]string {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("the victim: %v\n%s", err, out)
+	}
+	all := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if what, answer, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); ok {
+			all[what] = answer
+		}
+	}
+	return all
+}
+
+// TestKernel: what the rights give goes on, and nothing else, beside the walls of
+// the tier rootless and by the kernel's gate alone, uid 0 included; also without
+// the daemon.
+func TestKernel(t *testing.T) {
+	for name, uid := range map[string]int{"root": 0, "user": nobody} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, uid)
+			if s.tier != exeq.TierKernel {
+				t.Skip("this node gives tier " + s.tier.String())
+			}
+			const victim = "/usr/local/bin/victim"
+			program, err := os.ReadFile(filepath.Join(s.bin, "victim"))
+			s.must(err)
+			s.must(os.MkdirAll(filepath.Dir(victim), 0o755))
+			s.must(os.WriteFile(victim, program, 0o755))
+			all := s.scenery(victim)
+
+			out, err := exec.Command(victim, arguments(all)...).CombinedOutput()
+			control := answers(t, out, err)
+			for _, a := range all {
+				if got := control[a.name+" "+a.arg]; got != "0" {
+					t.Errorf("control: %s %s: %q", a.name, a.arg, got)
+				}
+			}
+
+			made := filepath.Join(s.work, "new")
+			s.must(os.Remove(made))
+			_, h, outcome := s.running(victim, "wait", "-")
+			dir, err := os.Open(filepath.Join(s.cgroup, h.Permit))
+			s.must(err)
+			defer dir.Close()
+			alone := func(when string) {
+				t.Helper()
+				c := exec.Command(victim, arguments(all)...)
+				c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+				out, err := c.CombinedOutput()
+				got := answers(t, out, err)
+				for _, a := range all {
+					answer, want := got[a.name+" "+a.arg], "EPERM"
+					if a.allowed {
+						want = "0"
+					}
+					if answer != want && !(a.name == "perf" && answer == "EACCES") { // a capability that is withheld
+						t.Errorf("%s: %s %s: %q, not %s", when, a.name, a.arg, answer, want)
+					}
+				}
+			}
+			alone("the gate alone")
+			s.signal(syscall.SIGKILL)
+			alone("the gate without its daemon")
+			s.emptyWithin(h.Permit, 3*exeq.DefaultLease)
+			if r := resultOf(t, outcome()); r.Status != 137 || r.State != "sealed" {
+				t.Errorf("%+v", r)
+			}
+			s.kill()
+			s.start()
+			s.must(os.Remove(made))
+
+			// Beside all walls: whatever refuses first.
+			cmd := s.exeq(append([]string{"run", "--tier", "kernel", "--", victim}, arguments(all)...)...)
+			cmd.Stderr = io.Discard
+			out, err = cmd.Output()
+			got := answers(t, out, err)
+			for _, a := range all {
+				answer, told := got[a.name+" "+a.arg]
+				// What is decided on and allowed is no unknown program.
+				allowed := a.allowed || a.name == "exec" || a.name == "map"
+				if !told || (answer == "0") != allowed {
+					t.Errorf("in an execution: %s %s: %q", a.name, a.arg, answer)
+				}
+			}
+		})
+	}
+}
