@@ -82,6 +82,10 @@ func (n *Node) strengthen(top string) error {
 	if n.gate.Kernel() {
 		return nil
 	}
+	if err := bpf.TryKernel(); err != nil {
+		n.above = "tier kernel: " + err.Error()
+		return nil
+	}
 	n.above = "tier kernel: what is governed stands on an earlier node's gate of tier kernel-lite"
 	states, err := n.gate.Governed()
 	if err != nil || len(states) > 0 {
@@ -99,7 +103,11 @@ func (n *Node) strengthen(top string) error {
 
 // load puts the strongest gate in place that this kernel takes.
 func (n *Node) load(top string) (err error) {
-	if n.gate, err = bpf.LoadKernel(n.c.Pins, top); err == nil {
+	n.above = ""
+	if err = bpf.TryKernel(); err == nil {
+		n.gate, err = bpf.LoadKernel(n.c.Pins, top)
+	}
+	if err == nil {
 		return nil
 	}
 	n.above = "tier kernel: " + err.Error()

@@ -75,6 +75,16 @@ func LoadKernel(dir, top string) (*Gate, error) {
 	return g, nil
 }
 
+// TryKernel says why this kernel takes no LSM programs, or nil: it loads one that
+// does nothing. LoadKernel may still fail, for what an older kernel lacks.
+func TryKernel() error {
+	spec, err := loadLsm()
+	if err != nil {
+		return err
+	}
+	return absent(spec, lsmHooks[0])
+}
+
 // Kernel says whether the LSM programs are part of the gate.
 func (g *Gate) Kernel() bool { return g.kernel }
 
