@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/test/house"
 )
 
 // races are pairs of what is swapped (testdata/swap.c) and the way of executing
@@ -48,8 +49,6 @@ const (
 // outside is who else swaps.
 func (r race) outside() bool { return strings.HasPrefix(r.way, "outside-") }
 
-var tiers = []exeq.Tier{exeq.TierKernelLite, exeq.TierRootless, exeq.TierNested}
-
 // tally is what testdata/racer.h counts.
 type tally struct{ Tries, Denied, Missed, Swaps, Hops int64 }
 
@@ -64,52 +63,52 @@ func readTally(ws string) (n tally) {
 
 var arenas atomic.Int64
 
-// race lets one race run and gives what was counted, and how often the allowed
+// run lets one race run and gives what was counted, and how often the allowed
 // and the forbidden program made their first system call.
-func (h *house) race(r race, n int, governed bool) (c tally, good, bad int) {
-	h.t.Helper()
-	ws := h.arena(fmt.Sprintf("%s-%s-%d", r.swap, r.way, arenas.Add(1)))
-	run := func(args ...string) {
-		h.t.Helper()
-		c := h.as("./racer", args...)
+func (r race) run(h *house.House, n int, governed bool) (c tally, good, bad int) {
+	h.T.Helper()
+	ws := arena(h, fmt.Sprintf("%s-%s-%d", r.swap, r.way, arenas.Add(1)))
+	racer := func(args ...string) {
+		h.T.Helper()
+		c := h.As("./racer", args...)
 		c.Dir = ws
 		if out, err := c.CombinedOutput(); err != nil {
-			h.t.Fatalf("racer %v: %v\n%s", args, err, out)
+			h.T.Fatalf("racer %v: %v\n%s", args, err, out)
 		}
 	}
-	run("prepare", r.swap)
+	racer("prepare", r.swap)
 	if r.outside() {
-		other := h.as("./racer", "swap", r.swap)
+		other := h.As("./racer", "swap", r.swap)
 		other.Dir = ws
 		in, err := other.StdinPipe()
-		must(h.t, err)
-		must(h.t, other.Start())
+		must(h.T, err)
+		must(h.T, other.Start())
 		defer other.Wait()
 		defer in.Close()
-		within(h.t, "a swap", func() bool { return readTally(ws).Swaps > 0 })
+		within(h.T, "a swap", func() bool { return readTally(ws).Swaps > 0 })
 	}
 	argv := []string{"./racer", "race", r.swap, r.way, fmt.Sprint(n)}
 	if governed {
-		p := h.only(ws, "racer", "good", "good.so", "host", "script", "script-b")
-		argv = append([]string{filepath.Join(world, "exeq"), "run", "--tier", h.tier.String(), "--policy", p, "--"}, argv...)
+		p := only(h, ws, "racer", "good", "good.so", "host", "script", "script-b")
+		argv = append([]string{filepath.Join(world, "exeq"), "run", "--tier", h.Tier.String(), "--policy", p, "--"}, argv...)
 	}
-	cmd := h.as(argv[0], argv[1:]...)
+	cmd := h.As(argv[0], argv[1:]...)
 	cmd.Dir = ws
 	// A file, which whoever is still there when the run has ended writes to.
 	out, err := os.OpenFile(ws+".out", os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	must(h.t, err)
+	must(h.T, err)
 	defer out.Close()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = out, &said
 	if err := cmd.Run(); err != nil {
-		h.t.Fatalf("%v: %v\n%s", argv, err, tail(said.Bytes()))
+		h.T.Fatalf("%v: %v\n%s", argv, err, tail(said.Bytes()))
 	}
 	out.Seek(0, io.SeekStart)
 	b, err := io.ReadAll(out)
-	must(h.t, err)
+	must(h.T, err)
 	good, bad = bytes.Count(b, []byte("G")), bytes.Count(b, []byte("B"))
 	if good+bad != len(b) {
-		h.t.Errorf("it wrote %q", tail(b))
+		h.T.Errorf("it wrote %q", tail(b))
 	}
 	return readTally(ws), good, bad
 }
@@ -117,63 +116,61 @@ func (h *house) race(r race, n int, governed bool) (c tally, good, bad int) {
 func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
 
 // each runs f for every race that the house's user can make.
-func (h *house) each(f func(h *house, r race)) {
+func each(h *house.House, f func(h *house.House, r race)) {
 	for _, r := range races {
-		if r.flags&superuser != 0 && h.uid != 0 {
+		if r.flags&superuser != 0 && h.UID != 0 {
 			continue
 		}
-		h.t.Run(r.swap+" "+r.way, func(t *testing.T) {
+		h.T.Run(r.swap+" "+r.way, func(t *testing.T) {
 			t.Parallel()
-			h := *h
-			h.t = t
-			f(&h, r)
+			f(h.For(t), r)
 		})
 	}
 }
 
 // TestControls: ungoverned, both programs run in every race, or it is none.
 func TestControls(t *testing.T) {
-	newHouse(t, os.Getuid(), exeq.TierRootless).each(func(h *house, r race) {
+	each(house.New(t, world, os.Getuid(), exeq.TierRootless), func(h *house.House, r race) {
 		var c tally
 		var good, bad int
 		for range 20 { // a busy machine may let one of the two wait for long
-			if c, good, bad = h.race(r, 400, false); good > 0 && bad > 0 && c.Swaps > 0 {
+			if c, good, bad = r.run(h, 400, false); good > 0 && bad > 0 && c.Swaps > 0 {
 				return
 			}
 		}
-		h.t.Errorf("%d allowed and %d forbidden programs ran: %+v", good, bad, c)
+		h.T.Errorf("%d allowed and %d forbidden programs ran: %+v", good, bad, c)
 	})
 }
 
 // TestRaces: governed, the forbidden program never makes a system call; the
 // allowed one does, and what was tried while the other stood there is refused.
 func TestRaces(t *testing.T) {
-	n := rounds(150)
-	for _, tier := range tiers {
-		for user, uid := range users() {
+	n := house.Rounds(150)
+	for _, tier := range house.Tiers {
+		for user, uid := range house.Users() {
 			t.Run(tier.String()+" "+user, func(t *testing.T) {
 				var tries, ran, denied, swaps, wrong atomic.Int64
 				t.Cleanup(func() { // once all have ended
 					t.Logf("%d rounds: the allowed program ran %d times, %d were refused; %d swaps; forbidden programs that reached their first system call: %d",
 						tries.Load(), ran.Load(), denied.Load(), swaps.Load(), wrong.Load())
 				})
-				newHouse(t, uid, tier).each(func(h *house, r race) {
-					c, good, bad := h.race(r, n, true)
+				each(house.New(t, world, uid, tier), func(h *house.House, r race) {
+					c, good, bad := r.run(h, n, true)
 					tries.Add(c.Tries - c.Missed)
 					ran.Add(int64(good))
 					denied.Add(c.Denied)
 					swaps.Add(c.Swaps)
 					wrong.Add(int64(bad))
-					h.t.Logf("%s %s: %d ran, %+v", r.swap, r.way, good, c)
+					h.T.Logf("%s %s: %d ran, %+v", r.swap, r.way, good, c)
 					if bad != 0 {
-						h.t.Errorf("%d forbidden programs reached their first system call", bad)
+						h.T.Errorf("%d forbidden programs reached their first system call", bad)
 					}
 					both := good > 0 && c.Denied > 0
 					if r.flags&hidden != 0 && tier != exeq.TierNested { // it is what it was at the start
 						both = good > 0 || c.Denied > 0
 					}
 					if !both || c.Swaps == 0 || c.Tries-c.Missed < int64(n) {
-						h.t.Error("the race was not on")
+						h.T.Error("the race was not on")
 					}
 				})
 			})

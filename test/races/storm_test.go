@@ -17,24 +17,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/test/house"
 )
 
 // TestStorms: processes that fork, leave their sessions and execute anew faster
 // than anybody could list them are dead, all of them, once their execution has
 // ended: by a revocation, with its supervisor, or by the end of its lease.
 func TestStorms(t *testing.T) {
-	for _, tier := range tiers {
-		for user, uid := range users() {
+	for _, tier := range house.Tiers {
+		for user, uid := range house.Users() {
 			t.Run(tier.String()+" "+user, func(t *testing.T) {
-				h := newHouse(t, uid, tier)
-				for range rounds(1) {
-					h.storm("revoke", func(cmd *exec.Cmd, id string) {
-						if out, err := h.exeq("revoke", "--reason", "test", id).CombinedOutput(); err != nil {
+				h := house.New(t, world, uid, tier)
+				for range house.Rounds(1) {
+					storm(h, "revoke", func(cmd *exec.Cmd, id string) {
+						if out, err := h.Exeq("revoke", "--reason", "test", id).CombinedOutput(); err != nil {
 							t.Errorf("revoke: %v\n%s", err, out)
 						}
 					})
-					h.storm("kill", func(cmd *exec.Cmd, id string) { must(t, cmd.Process.Kill()) })
-					h.storm("stop", func(cmd *exec.Cmd, id string) { must(t, cmd.Process.Signal(syscall.SIGSTOP)) })
+					storm(h, "kill", func(cmd *exec.Cmd, id string) { must(t, cmd.Process.Kill()) })
+					storm(h, "stop", func(cmd *exec.Cmd, id string) { must(t, cmd.Process.Signal(syscall.SIGSTOP)) })
 				}
 			})
 		}
@@ -56,9 +57,9 @@ func within(t *testing.T, what string, so func() bool) {
 
 // TestStormControl: ungoverned, the storm outlives the process that began it.
 func TestStormControl(t *testing.T) {
-	h := newHouse(t, os.Getuid(), exeq.TierRootless)
-	ws := h.arena("storm")
-	cmd := h.as("./racer", "storm", "16")
+	h := house.New(t, world, os.Getuid(), exeq.TierRootless)
+	ws := arena(h, "storm")
+	cmd := h.As("./racer", "storm", "16")
 	cmd.Dir = ws
 	must(t, cmd.Start())
 	defer calm(ws)
@@ -73,14 +74,14 @@ func TestStormControl(t *testing.T) {
 }
 
 // storm lets one storm begin and end, and looks from outside for what is left.
-func (h *house) storm(how string, end func(cmd *exec.Cmd, id string)) {
-	t := h.t
+func storm(h *house.House, how string, end func(cmd *exec.Cmd, id string)) {
+	t := h.T
 	t.Helper()
-	ws := h.arena(fmt.Sprintf("storm-%s-%d", how, arenas.Add(1)))
+	ws := arena(h, fmt.Sprintf("storm-%s-%d", how, arenas.Add(1)))
 	out, err := os.Create(ws + ".out")
 	must(t, err)
 	defer out.Close()
-	cmd := h.exeq("run", "--tier", h.tier.String(), "--policy", h.only(ws, "racer", "good"), "--", "./racer", "storm", "16")
+	cmd := h.Exeq("run", "--tier", h.Tier.String(), "--policy", only(h, ws, "racer", "good"), "--", "./racer", "storm", "16")
 	cmd.Dir = ws
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = out, &said
@@ -103,7 +104,7 @@ func (h *house) storm(how string, end func(cmd *exec.Cmd, id string)) {
 	if !alive(ws) {
 		t.Fatalf("%s: the witness does not see the storm", how)
 	}
-	b, err := h.exeq("ps", "--json").Output()
+	b, err := h.Exeq("ps", "--json").Output()
 	var list []struct {
 		ID string `json:"execution"`
 	}
