@@ -175,6 +175,7 @@ func (t *tracee) seize() error {
 		return e
 	}
 	if e := ptrace(unix.PTRACE_INTERRUPT, t.tid, 0, 0); e != 0 {
+		reap(t.tid) // it is dying
 		return e
 	}
 	return nil
@@ -236,17 +237,27 @@ func (t *tracee) next() (int, unix.WaitStatus, error) {
 	}
 }
 
+// detach lets a stopped thread go on untraced. One that is killed at that moment
+// is no longer stopped, so it stays traced.
 func (t *tracee) detach(pid int, sig unix.Signal) {
-	ptrace(unix.PTRACE_DETACH, pid, 0, uintptr(sig))
+	if ptrace(unix.PTRACE_DETACH, pid, 0, uintptr(sig)) != 0 {
+		reap(pid)
+	}
 }
 
 // kill ends a process that stands at its exec stop.
 func (t *tracee) kill() {
 	unix.Kill(t.group, unix.SIGKILL)
+	reap(t.group)
+}
+
+// reap waits for a traced thread that is being killed: its parent, and so the
+// end of the execution, learns of its death only after its tracer.
+func reap(tid int) {
 	var ws unix.WaitStatus
 	for {
-		pid, err := unix.Wait4(t.group, &ws, unix.WALL, nil)
-		if err == unix.EINTR || err == nil && pid == t.group && ws.Stopped() {
+		pid, err := unix.Wait4(tid, &ws, unix.WALL, nil)
+		if err == unix.EINTR || err == nil && pid == tid && ws.Stopped() {
 			continue
 		}
 		return

@@ -5,6 +5,7 @@
 package house
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -128,6 +129,12 @@ func (h *House) As(name string, args ...string) *exec.Cmd {
 
 // Exeq makes a command of exeq.
 func (h *House) Exeq(args ...string) *exec.Cmd { return h.As(filepath.Join(h.built, "exeq"), args...) }
+
+// Lapsed reports whether an execution ended because the machine was too busy to
+// renew its lease: no result of what it did, and none of its rules either.
+func Lapsed(said []byte) bool {
+	return bytes.Contains(said, []byte("lease lapsed: the renewal came late"))
+}
 
 // For gives the house to a subtest.
 func (h *House) For(t *testing.T) *House {

@@ -168,6 +168,17 @@ static void by_killed(void) {
 	gone(p);
 }
 
+// by_struck kills who executes, at any moment of it, and must learn of the end.
+static void by_struck(void) {
+	static unsigned seed;
+	pid_t pid = TRY(fork());
+	if (pid == 0) go(swap->path);
+	struct timespec t = {0, rand_r(&seed) % 3000 * 1000L};
+	nanosleep(&t, NULL);
+	kill(pid, SIGKILL);
+	TRY(waitpid(pid, NULL, 0));
+}
+
 // by_chain executes itself, and what that executes is the same path again.
 static int link_(long left, char *path) {
 	char next[32];
@@ -201,7 +212,7 @@ static const struct way {
 	int own; // it swaps in the process that executes
 } ways[] = {
 	{"fork", by_fork, 0}, {"vfork", by_vfork, 0}, {"thread", by_thread, 1}, {"leader", by_leader, 1}, {"sibling", by_sibling, 0},
-	{"daemon", by_daemon, 0}, {"killed", by_killed, 0}, {"chain", by_chain, 0}, {0},
+	{"daemon", by_daemon, 0}, {"killed", by_killed, 0}, {"struck", by_struck, 0}, {"chain", by_chain, 0}, {0},
 };
 
 static int race(const char *name) {
