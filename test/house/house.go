@@ -1,7 +1,5 @@
 //go:build linux
 
-// Package house installs exeq for tests that run it as it is: one user's state
-// and, for the tiers that need one, a node of its own.
 package house
 
 import (
@@ -11,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,14 +30,6 @@ func Users() map[string]int {
 		return map[string]int{"root": 0, "user": 65534}
 	}
 	return map[string]int{"user": os.Getuid()}
-}
-
-// Rounds scales a loop: n in CI, n × EXEQ_ROUNDS when that is set.
-func Rounds(n int) int {
-	if f, err := strconv.Atoi(os.Getenv("EXEQ_ROUNDS")); err == nil && f > 0 {
-		return n * f
-	}
-	return n
 }
 
 // Build makes a directory that no policy opens and puts both commands in it. The
