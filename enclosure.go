@@ -25,6 +25,15 @@ type Enclosure struct {
 	Signature string `json:"sig"`
 }
 
+// Downgrades are what is missing as a start that rests on the enclosure tells it.
+func (e *Enclosure) Downgrades() []string {
+	var out []string
+	for _, m := range e.Missing {
+		out = append(out, "the kernel's gate: "+m)
+	}
+	return out
+}
+
 // Signable is what an enclosure's signature covers.
 func (e Enclosure) Signable() ([]byte, error) {
 	e.Signature = ""

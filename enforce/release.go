@@ -193,9 +193,7 @@ func (r *running) apply() error {
 	a.Environment = env
 	if a.Enclosure = r.enclosure; a.Enclosure != nil {
 		a.Canary += ", " + a.Enclosure.Canary
-		for _, m := range a.Enclosure.Missing {
-			a.Downgrades = append(a.Downgrades, "the kernel's gate: "+m)
-		}
+		a.Downgrades = append(a.Downgrades, a.Enclosure.Downgrades()...)
 		slices.Sort(a.Downgrades)
 	}
 	r.applied = a

@@ -63,6 +63,7 @@ func TestEnclosure(t *testing.T) {
 		{"of another epoch", func(w *world) { w.word.Audience.Epoch = "00"; sign(w.word, w.node) }, proof.Failed, "of another permit, node, boot"},
 		{"by the supervisor", func(w *world) { sign(w.word, w.Ring.Signer(exeq.RoleNode)) }, proof.Failed, "of another permit, node"},
 		{"of a lower tier", func(w *world) { w.word.Tier = exeq.TierRootless; sign(w.word, w.node) }, proof.Failed, "the start says tier kernel-lite, the node rootless"},
+		{"of a gate that lacks something, which the start keeps back", func(w *world) { w.word.Missing = []string{"unix sockets"}; sign(w.word, w.node) }, proof.Failed, "keeps back what the node says is missing: the kernel's gate: unix sockets"},
 		{"of another version", func(w *world) { w.word.Version = 2; sign(w.word, w.node) }, proof.CannotTell, "version 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -376,6 +376,11 @@ func (v *verifier) enclosed(l Line, told bool, said exeq.Audience) Line {
 	case e.Tier != v.start.Body.Tier:
 		return l.is(Failed, fmt.Sprintf("the start says tier %s, the node %s", v.start.Body.Tier, e.Tier))
 	default:
+		for _, d := range e.Downgrades() {
+			if !slices.Contains(a.Downgrades, d) {
+				return l.is(Failed, "the start keeps back what the node says is missing: "+short(d))
+			}
+		}
 		at, err := v.judgedAt()
 		if err != nil {
 			return l.is(CannotTell, err.Error())
