@@ -223,7 +223,13 @@ type waiting struct {
 
 func newWaiting(t *testing.T) *waiting {
 	t.Helper()
-	return waitingBehind(t, "unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 1000 & echo; wait")
+	x := waitingBehind(t, "unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 1000 & echo; wait")
+	for comm := ""; comm != "sleep\n"; time.Sleep(time.Millisecond) { // its own execution is behind it
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", x.pids[1]))
+		must(t, err)
+		comm = string(b)
+	}
+	return x
 }
 
 // waitingBehind has the given agent, whose child's child says when it is there.

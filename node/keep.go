@@ -34,23 +34,27 @@ func (n *Node) keep() {
 			all = append(all, x)
 		}
 		n.mu.Unlock()
-		why := ""
-		if check++; len(all) > 0 && check%20 == 0 { // once a second
+		why, second := "", false
+		if check++; check%20 == 0 {
+			second = true
+		}
+		if len(all) > 0 && second {
 			if err := n.gateHolds(); err != nil {
 				why = err.Error()
 			}
 		}
 		now := boottime()
 		for _, x := range all {
-			n.look(x, now, why)
+			n.look(x, now, why, second)
 		}
 	}
 }
 
-// look judges one execution as of now.
-func (n *Node) look(x *execution, now time.Duration, why string) {
+// look judges one execution as of now. Whether what stood still does so yet is
+// looked at once a second: nobody but root lets it go on.
+func (n *Node) look(x *execution, now time.Duration, why string, second bool) {
 	x.mu.Lock()
-	if x.state == held {
+	if x.state == held && (x.loose != 0 || second) {
 		x.charge()
 	}
 	s, since, deadline, left := x.state, x.since, x.deadline, x.left

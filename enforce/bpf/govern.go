@@ -111,18 +111,22 @@ func (g *Gate) Revoke(c Cgroup) error {
 // Marked counts the processes that the cgroup governs wherever they are, once
 // they have executed or forked in it.
 func (g *Gate) Marked(c Cgroup) (int, error) {
-	var process uint64
-	var m gateMark
-	n, it := 0, g.maps[gateMapMarks].Iterate()
-	for it.Next(&process, &m) {
-		if slices.Contains(m.Id[:], uint64(c)) {
-			n++
+	var at ebpf.MapBatchCursor
+	processes, marks := make([]uint64, 4096), make([]gateMark, 4096)
+	for n := 0; ; {
+		got, err := g.maps[gateMapMarks].BatchLookup(&at, processes, marks, nil)
+		for _, m := range marks[:got] {
+			if slices.Contains(m.Id[:], uint64(c)) {
+				n++
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return n, nil
+		}
+		if err != nil {
+			return n, fmt.Errorf("%w: processes of cgroup %d: %w", exeq.ErrEnforce, c, err)
 		}
 	}
-	if err := it.Err(); err != nil {
-		return n, fmt.Errorf("%w: processes of cgroup %d: %w", exeq.ErrEnforce, c, err)
-	}
-	return n, nil
 }
 
 // Lift frees a cgroup and forgets what was set for it. Call it when the cgroup
