@@ -70,9 +70,12 @@ const (
 	maxReports = 64
 	// maxHashedAttempt bounds a file that is hashed for a report.
 	maxHashedAttempt = 64 << 20
+	// maxReportedPath bounds the path of one that is told; of a longer one the
+	// report has the name that the caller gave, which the kernel bounds.
+	maxReportedPath = 512
 	// maxScopeFile bounds a file of a scope, maxOpeningsFile the one of openings:
 	// when it is full, nothing opens.
-	maxScopeFile    = 4 << 20
+	maxScopeFile    = 8 << 20
 	maxOpeningsFile = 16 << 20
 	// scopeTime is how often it is looked whether what a scope lives by is still
 	// the same file.

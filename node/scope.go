@@ -133,9 +133,11 @@ func (s *scopes) follows(was, fresh *scope) error {
 		if was.body.Serial >= b.Serial {
 			return fmt.Errorf("%w: serial %d, there is %d", wire.ErrScopeSerial, b.Serial, was.body.Serial)
 		}
-		// Another issuer's scope is his to change, as long as he may declare any.
+		// Another issuer's scope is his to change, as long as anything is believed
+		// that he signs.
 		if key := exeq.KeyID(was.kept.Issuer); was.active() && key != exeq.KeyID(fresh.kept.Issuer) {
-			if _, err := s.issuer(key); err == nil {
+			all, err := readTrust(s.n.c.Trust)
+			if err != nil || slices.ContainsFunc(all, func(t *trusted) bool { return exeq.KeyID(t.issuer) == key }) {
 				return fmt.Errorf("%w: it is declared by %.12s", wire.ErrScopeIssuer, key)
 			}
 		}
@@ -158,6 +160,9 @@ func (s *scopes) follows(was, fresh *scope) error {
 func (s *scopes) wasRehearsed(was *scope, b *exeq.ScopeBody) error {
 	if b.Scope.Kind != exeq.ScopeHost || b.Mode != exeq.ScopeEnforce || b.WithoutRehearsal {
 		return nil
+	}
+	if was != nil && was.body.Mode == exeq.ScopeEnforce && b.Covers(was.body) {
+		return nil // it denies no more than it did
 	}
 	need := time.Duration(b.RehearsalMillis) * time.Millisecond
 	if need == 0 {

@@ -122,6 +122,12 @@ func openTree(encoded string) (*os.File, error) {
 		if err = unix.Fstat(fd, &st); err == nil && (st.Uid != 0 || st.Mode&0o022 != 0) {
 			err = fmt.Errorf("%s: not root's alone to change (owner %d, mode %#o)", at, st.Uid, st.Mode&0o7777)
 		}
+		var fs unix.Statfs_t
+		if err == nil {
+			if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type == unix.FUSE_SUPER_MAGIC {
+				err = fmt.Errorf("%s: its file system (FUSE) says of owners what it likes", at)
+			}
+		}
 		if err != nil {
 			d.Close()
 			return nil, err

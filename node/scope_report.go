@@ -150,9 +150,10 @@ func (s *scopes) watch(from *bpf.Attempts) {
 			s.n.log.Error("attempt", "err", err)
 			continue
 		}
-		if a.Parent != os.Getpid() { // that was its own canary
-			s.saw(a)
+		if a.Parent == os.Getpid() && strings.HasPrefix(a.Name, "/proc/self/fd/") {
+			continue // its own canary
 		}
+		s.saw(a)
 	}
 }
 
@@ -164,7 +165,7 @@ func (s *scopes) saw(a bpf.Attempt) {
 	s.mu.Lock()
 	x := s.at(a.Scope)
 	k := attemptKey{a.Verdict, a.Why, a.UID, a.File, exeq.EncodeBytes(a.Name)}
-	known := x != nil && x.report.attempts[k] != nil
+	known := x == nil || x.report.attempts[k] != nil || len(x.report.attempts) >= maxAttempts
 	s.mu.Unlock()
 	var path string
 	var digest exeq.Digest
@@ -210,7 +211,7 @@ func (s *scopes) find(a bpf.Attempt) (string, exeq.Digest) {
 	exe := fmt.Sprintf("/proc/%d/exe", a.PID)
 	path, _ := os.Readlink(exe)
 	f, err := openFile(exe, 0)
-	if d, ok := s.digest(f, err, a.File); ok {
+	if d, ok := s.digest(f, err, a.File); ok && len(path) <= maxReportedPath {
 		return exeq.EncodeBytes(path), d
 	}
 	if strings.HasPrefix(a.Name, "/") {

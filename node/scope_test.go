@@ -25,8 +25,9 @@ import (
 	"github.com/exeq/exeq/permit"
 )
 
-// governedUser is nobody's: a scope over it touches nothing else on the machine.
-const governedUser = 61236
+// governedUser is nobody's, nor of another test that runs at the same time: a
+// scope over it touches nothing else on the machine.
+var governedUser = 1_000_000 + os.Getpid()*4
 
 var overUser = exeq.Scope{Kind: exeq.ScopeUID, Subject: fmt.Sprint(governedUser)}
 
@@ -276,10 +277,10 @@ func TestScopeRefused(t *testing.T) {
 		"an unknown member":                 {bend(`"mode":"lift"`, `"mode":"lift","x":1`), permit.ErrMalformed},
 		"an unknown mode":                   {bend(`"mode":"lift"`, `"mode":"drop"`), permit.ErrMalformed},
 		"another predicate":                 {bend(`scope/v1"`, `scope/v2"`), permit.ErrMalformed},
-		"another scope than the subject's":  {bend(overUser.Subject, "61237"), permit.ErrMalformed},
+		"another scope than the subject's":  {bend(`"subject":"`+overUser.Subject, `"subject":"1`+overUser.Subject), permit.ErrMalformed},
 		"a window that no issuer gives":     {bend(exeq.At(now.Add(time.Minute)).String(), exeq.At(now.Add(48*time.Hour)).String()), permit.ErrWindow},
 		"garbage":                           {&wire.Declare{Envelope: []byte("{}"), Record: good.Record}, permit.ErrMalformed},
-		"a scope that is not there, lifted": {scoped(t, w.ring, func() exeq.ScopeBody { b := next; b.Scope.Subject = "61239"; return b }(), now), wire.ErrNoScope},
+		"a scope that is not there, lifted": {scoped(t, w.ring, func() exeq.ScopeBody { b := next; b.Scope.Subject = fmt.Sprint(governedUser + 1); return b }(), now), wire.ErrNoScope},
 	} {
 		_, err := w.ask(wire.Request{Declare: c.d})
 		if !errors.Is(err, c.want) {
@@ -297,6 +298,8 @@ func TestScopeRefused(t *testing.T) {
 	if _, err := w.ask(wire.Request{Declare: scoped(t, colleague, w.over(exeq.ScopeEnforce, 12), now)}); err != nil || w.lives(governedUser) {
 		t.Errorf("declared by a colleague: %v", err)
 	}
+	refused(t, w.declare(w.over(exeq.ScopeLift, 13)), wire.ErrScopeIssuer)
+	w.trustIssuer("colleague", colleague, 0)
 	refused(t, w.declare(w.over(exeq.ScopeLift, 13)), wire.ErrScopeIssuer)
 	must(t, os.Remove(filepath.Join(w.config.Trust, "colleague.json")))
 	must(t, w.declare(w.over(exeq.ScopeLift, 13)))
@@ -388,7 +391,7 @@ func TestScopePermit(t *testing.T) {
 	run := func() ([]byte, error) {
 		cmd := exec.Command("/usr/bin/echo", "lives")
 		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: governedUser, Gid: governedUser}, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(governedUser), Gid: uint32(governedUser)}, UseCgroupFD: true, CgroupFD: int(cgroup.Fd())}
 		return cmd.Output()
 	}
 	if out, _ := run(); len(out) != 0 {
@@ -402,5 +405,50 @@ func TestScopePermit(t *testing.T) {
 	}
 	if w.lives(governedUser) {
 		t.Error("beside it")
+	}
+}
+
+// TestScopeCgroup: a cgroup that is not there yet, that comes, and that is made
+// again.
+func TestScopeCgroup(t *testing.T) {
+	w := newScopeWorld(t)
+	_, top, err := inHierarchy(w.config.Cgroup)
+	must(t, err)
+	dir := w.config.Cgroup + "-scope"
+	body := w.over(exeq.ScopeEnforce, 1)
+	body.Scope = exeq.Scope{Kind: exeq.ScopeCgroup, Subject: exeq.EncodeBytes(strings.TrimPrefix(dir, top))}
+	lives := func() bool {
+		t.Helper()
+		f, err := os.Open(dir)
+		must(t, err)
+		defer f.Close()
+		cmd := exec.Command("/usr/bin/echo", "lives")
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
+		out, _ := cmd.Output()
+		return string(out) == "lives\n"
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	must(t, w.declare(body))
+	if h := w.held(); len(h) != 1 || len(h[0].Faults) != 1 {
+		t.Errorf("not there: %+v", h)
+	}
+	for range 2 {
+		must(t, os.Mkdir(dir, 0o755))
+		if !lives() {
+			t.Error("a cgroup that the node has not seen is another")
+		}
+		w.node.scopes.refresh()
+		if h := w.held(); len(h) != 1 || len(h[0].Faults) != 0 || lives() {
+			t.Errorf("there: %+v", h)
+		}
+		must(t, os.Remove(dir))
+	}
+	w.node.scopes.refresh()
+	body.Mode, body.Serial = exeq.ScopeLift, 2
+	must(t, w.declare(body))
+	must(t, os.Mkdir(dir, 0o755))
+	w.node.scopes.refresh()
+	if !lives() {
+		t.Error("lifted")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -26,8 +27,8 @@ type Gate struct {
 	identify *ebpf.Program
 	links    map[string]link.Link
 	missing  []string
-	kernel   bool    // with the LSM programs
-	scopes   *Scopes // beside it, if any are open
+	kernel   bool                   // with the LSM programs
+	scopes   atomic.Pointer[Scopes] // beside it, if any are open
 }
 
 // pinnedMaps are the maps that are pinned.

@@ -93,7 +93,7 @@ func OpenScopes(dir string, g *Gate) (*Scopes, error) {
 		s.Close()
 		return nil, fmt.Errorf("%w: scopes in %s: %w", exeq.ErrEnforce, dir, err)
 	}
-	g.scopes = s
+	g.scopes.Store(s)
 	return s, nil
 }
 
@@ -311,7 +311,7 @@ func (s *Scopes) Remove() error {
 	if len(rules) > 0 {
 		return fmt.Errorf("%w: %d scopes are in force", exeq.ErrEnforce, len(rules))
 	}
-	s.gate.scopes = nil
+	s.gate.scopes.Store(nil)
 	return errors.Join(os.RemoveAll(s.dir), s.Close())
 }
 
@@ -446,7 +446,8 @@ func (g *Gate) IdentifyTree(d *os.File) (Tree, error) {
 // own lets a program of the node's execute in every scope until the function
 // that it gives is called.
 func (g *Gate) own(f *os.File) (func() error, error) {
-	if g.scopes == nil {
+	s := g.scopes.Load()
+	if s == nil {
 		return func() error { return nil }, nil
 	}
 	x, err := g.Identify(f)
@@ -455,7 +456,7 @@ func (g *Gate) own(f *os.File) (func() error, error) {
 	}
 	k := scopeLife{Ino: x.Ino, Dev: x.Dev}
 	v := scopeVersion{CtimeSec: x.CtimeSec, CtimeNsec: x.CtimeNsec, Size: x.Size, Generation: x.Generation, Rights: rightExec}
-	m := g.scopes.maps[scopeMapLives]
+	m := s.maps[scopeMapLives]
 	return func() error { return m.Delete(k) }, m.Put(k, v)
 }
 

@@ -18,10 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A user of nobody's: scopes over it touch nothing else on the machine.
-const (
-	madeUp = 61234
-	other  = 61235
+// Users of nobody's, and of no other test that runs at the same time: scopes
+// over one touch nothing else on the machine.
+var (
+	madeUp = 1_000_000 + os.Getpid()*4
+	other  = madeUp + 1
 )
 
 func newScopes(t *testing.T, g *Gate) *Scopes {
@@ -88,7 +89,7 @@ func TestScopeUID(t *testing.T) {
 	if out, err := run(madeUp, prog); len(out) == 0 {
 		t.Fatalf("without a scope: %q, %v", out, err)
 	}
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	if err := s.SetLife(of, []File{identify(t, g, alive)}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestScopeDescent(t *testing.T) {
 			t.Fatalf("without a scope: %q, %v", out, err)
 		}
 	}
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	if err := s.SetLife(of, []File{identify(t, g, py)}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +168,11 @@ func TestScopeDescent(t *testing.T) {
 	}
 	if out, err := from(madeUp, forks).Output(); len(out) != 0 {
 		t.Errorf("from the scope, by two forks, as root: %q, %v", out, err)
+	}
+	// Any of its users counts, not the real one alone.
+	effective := in(t, "", py, "-I", "-S", "-c", fmt.Sprintf("import os\nos.setresuid(0, %d, 0)\nos.execv(%q, ['prog'])", madeUp, prog))
+	if out, err := effective.Output(); len(out) != 0 || !killed(err) {
+		t.Errorf("by its effective user: %q, %v", out, err)
 	}
 	if out, err := from(other, becomes).Output(); len(out) == 0 {
 		t.Errorf("not from the scope: %q, %v", out, err)
@@ -268,7 +274,7 @@ func TestScopeTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	if err := s.SetLife(of, nil, []Tree{root}); err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +343,7 @@ func TestScopeRehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	setScope(t, s, of, Rule{Serial: 1})
 	if out, err := as(t, madeUp, "", prog).Output(); len(out) == 0 {
 		t.Errorf("%q, %v", out, err)
@@ -362,7 +368,7 @@ func TestScopeOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	now := func() time.Duration {
 		var ts unix.Timespec
 		if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
@@ -426,7 +432,7 @@ func TestScopeOutlives(t *testing.T) {
 			t.Errorf("%s: %q, %v", when, out, err)
 		}
 	}
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	if err := s.Set(of, Rule{Serial: 7, Enforce: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +495,7 @@ func TestScopeOutlives(t *testing.T) {
 func TestScopeBroken(t *testing.T) {
 	g := newGate(t)
 	s := newScopes(t, g)
-	of := Scope{ScopeUID, madeUp}
+	of := Scope{ScopeUID, uint64(madeUp)}
 	setScope(t, s, of, Rule{Serial: 1, Enforce: true})
 	prog := marker(t, filepath.Join(openDir(t), "prog"))
 	if err := os.Remove(filepath.Join(s.dir, "map-"+scopeMapLives)); err != nil {

@@ -19,10 +19,11 @@ import (
 	"github.com/exeq/exeq"
 )
 
-// Users of nobody's: a scope over one touches nothing else on the machine.
-const (
-	governed = 61240
-	person   = 61241
+// Users of nobody's, and of no other test that runs at the same time: a scope
+// over one touches nothing else on the machine.
+var (
+	governed = 1_000_000 + os.Getpid()*4
+	person   = governed + 1
 )
 
 // scopeScene is a node with an ordinary user, over whom root's installation may
