@@ -21,10 +21,14 @@ type call struct {
 	burn   *burn
 	do     func(*writer, *state) error // any other write
 	alone  func(*writer) error         // what must run outside of a transaction
-	done   chan struct{}
 
-	// Set before done is closed; the promises are the leaves' places in tree
-	// from at on.
+	done        chan struct{} // its caller is woken
+	woken, left bool          // its caller was, or waits no longer; the queue's
+	passes      bool          // its caller wakes the next ones
+	over        bool          // the committer has let go of it; the caller's
+
+	// Set before its caller is woken; the promises are the leaves' places in
+	// tree from at on.
 	err  error
 	note string
 	tree merkle
@@ -95,13 +99,9 @@ func (s *Store) record(ctx context.Context, unless func(*grouped) (bool, error),
 		}
 	}
 	c := &call{ctx: ctx, leaves: leaves, unless: unless}
-	err := s.submit(c)
-	select {
-	case <-c.done: // else the committer may still read it
-		if *scratch = b; cap(b) <= maxOpening {
-			openings.Put(scratch)
-		}
-	default:
+	err := s.queue.submit(c)
+	if *scratch = b; c.over && cap(b) <= maxOpening { // else the committer may still read it
+		openings.Put(scratch)
 	}
 	if err != nil {
 		return nil, err
@@ -138,44 +138,17 @@ func (s *Store) Burn(ctx context.Context, permit, nonce string, until exeq.Time)
 	if permit == "" || nonce == "" {
 		return fmt.Errorf("%w: a burn needs a permit and a nonce", exeq.ErrRecord)
 	}
-	return s.submit(&call{ctx: ctx, burn: &burn{permit, nonce, until}})
+	return s.queue.submit(&call{ctx: ctx, burn: &burn{permit, nonce, until}})
 }
 
 // write runs f in the next group's transaction.
 func (s *Store) write(ctx context.Context, f func(*writer, *state) error) error {
-	return s.submit(&call{ctx: ctx, do: f})
+	return s.queue.submit(&call{ctx: ctx, do: f})
 }
 
 // between runs f on the writing connection, outside of any transaction.
 func (s *Store) between(ctx context.Context, f func(*writer) error) error {
-	return s.submit(&call{ctx: ctx, alone: f})
-}
-
-// submit hands the call to the committer and waits. When ctx ends first the
-// call's fate is unknown, which is an error as good as any.
-func (s *Store) submit(c *call) error {
-	c.done = make(chan struct{})
-	gone := func() error { return fmt.Errorf("%w: %w", exeq.ErrRecord, context.Cause(c.ctx)) }
-	select {
-	case s.calls <- c:
-	case <-s.closed:
-		return fmt.Errorf("%w: the store is closed", exeq.ErrRecord)
-	case <-c.ctx.Done():
-		return gone()
-	}
-	select {
-	case <-c.done:
-		return c.err
-	case <-c.ctx.Done():
-		return gone()
-	case <-s.done:
-		select {
-		case <-c.done:
-			return c.err
-		default:
-			return fmt.Errorf("%w: the store is closed", exeq.ErrRecord)
-		}
-	}
+	return s.queue.submit(&call{ctx: ctx, alone: f})
 }
 
 // commit makes a group durable. A call that breaks a constraint (a leaf id or

@@ -92,6 +92,9 @@ func (w *writer) wrote(bytes int64) {
 		if w.written < w.moving.busy || w.unmoved {
 			return
 		}
+		if w.busy != nil {
+			w.busy()
+		}
 		var err error
 		if _, err = w.conn.ExecContext(context.Background(), `PRAGMA wal_autocheckpoint=0`); err == nil {
 			w.mover, err = startMover(w.path, w.moving.restart)

@@ -26,6 +26,8 @@ func TestMover(t *testing.T) {
 		dir, keys := newState(t)
 		s := openStore(t, dir, keys)
 		s.writer.moving = moving{busy: 1 << 20, every: 1 << 20, restart: 1 << 20}
+		busy := 0
+		s.writer.busy = func() { busy++ }
 		ctx := within(t)
 		var wg sync.WaitGroup
 		for range callers {
@@ -53,6 +55,9 @@ func TestMover(t *testing.T) {
 		sound(t, s)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if busy != 1 {
+			t.Errorf("a store that commits much said %d times that it is busy", busy)
 		}
 		sound(t, openStore(t, dir, keys))
 		if grown < most {

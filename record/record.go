@@ -37,6 +37,9 @@ type Config struct {
 	// Inherited is the lock of a process that left the store to this one; it
 	// is closed. Nil: nobody did.
 	Inherited *os.File
+	// Busy, where given, is called once, when this process has committed so much
+	// that it counts as busy; most never are.
+	Busy func()
 }
 
 // Store is the record of one installation. Several processes may have the same
@@ -50,7 +53,7 @@ type Store struct {
 	read    *sql.DB  // queries
 	writer  *writer  // owned by the committer
 
-	calls  chan *call
+	queue  *queue
 	closed chan struct{} // no more calls
 	done   chan struct{} // the committer has returned
 	once   sync.Once
@@ -92,7 +95,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	c.Dir = dir
 	s := &Store{
 		c: c, promise: c.Keys.NoteSigner(exeq.RolePromise),
-		calls: make(chan *call, 1024), closed: make(chan struct{}), done: make(chan struct{}), wake: newBell(),
+		queue: newQueue(), closed: make(chan struct{}), done: make(chan struct{}), wake: newBell(),
 	}
 	s.log = newLogReader(filepath.Join(dir, "log"), c.Keys)
 	err = s.open(ctx)
@@ -111,7 +114,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // Close ends the store; what was recorded and not yet drained stays for the
 // next drainer.
 func (s *Store) Close() error {
-	s.once.Do(func() { close(s.closed) })
+	s.once.Do(s.end)
 	<-s.done
 	err := s.seq.close()
 	return errors.Join(err, s.release())
@@ -122,9 +125,15 @@ func (s *Store) Close() error {
 // files; the caller ends soon. Until then the store counts as in use. It saves
 // the caller what Close costs.
 func (s *Store) Leave() (lock *os.File, err error) {
-	s.once.Do(func() { close(s.closed) })
+	s.once.Do(s.end)
 	<-s.done
 	return s.lock, s.seq.close()
+}
+
+// end lets no more calls in.
+func (s *Store) end() {
+	close(s.closed)
+	s.queue.close()
 }
 
 // release gives back what open took; it may find a part of it missing.

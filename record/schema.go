@@ -127,6 +127,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.writer, err = openWriter(ctx, path); err != nil {
 		return explain("open store.db", err)
 	}
+	s.writer.busy = s.c.Busy
 	var version int
 	if err := s.writer.conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return explain("open store.db", err)

@@ -25,6 +25,7 @@ type writer struct {
 
 	path    string
 	moving  moving
+	busy    func() // see [Config]
 	mover   *mover // nil until much was written
 	unmoved bool   // there is none to be had
 	written int64  // bytes, about, since the mover was last asked
