@@ -166,7 +166,7 @@ func Limits() []Limit {
 			What:    "In /dev/shm and /dev/pts only what the execution made itself can be opened, and of more than 16 files in /dev/shm some not for reading alone.",
 			Instead: "Open them for reading and writing, as shm_open and openpty do."},
 		{ID: "processes-visible", Tiers: nested,
-			What:    "Other processes can be seen in /proc, their command lines included.",
+			What:    "Other processes can be seen in /proc, their command lines included, and who listens and is connected (/proc/net).",
 			Instead: "They cannot be signalled, traced, limited or scheduled, and their memory and environment cannot be read."},
 		{ID: "no-labels", Tiers: nested, Blocks: true,
 			What:    "What sets a label when it is read cannot be read.",

@@ -60,8 +60,8 @@ type Attack struct {
 	// Wrap runs it, governed or not, inside a world that the harness builds:
 	// "metadata" or "hosts".
 	Wrap string
-	// Needs names a feature of the kernel without which not even the control
-	// can succeed: "x32", "sctp".
+	// Needs names what not even the control can succeed without, of the kernel
+	// or the machine can succeed, see lacks.
 	Needs string
 	// Direct says that the attack is the command itself: it may be refused
 	// before it begins.
@@ -171,18 +171,19 @@ var (
 	toolRan   = prints("FORBIDDEN-PROGRAM-RAN")
 	libRan    = prints("FORBIDDEN-LIBRARY-RAN")
 	codeRan   = prints("FORBIDDEN-CODE-RAN")
+	loaderRan = prints("FORBIDDEN-LOADER-RAN")
 	secretOut = prints("{SECRET}")
 )
 
 // Policies beside the starter.
 const (
-	// noTool forbids one program, one library and one blob of code by their
+	// noTool forbids programs, a library, a blob of code and a script by their
 	// bytes, wherever they lie. They are readable, so that only the exec
 	// gate stands before them.
 	noTool = `
 @id("no-tool")
 forbid (principal, action in [Exeq::Action::"run", Exeq::Action::"exec"], resource)
-when { ["{TOOLHASH}", "{LIBHASH}", "{CODEHASH}"].contains(resource.sha256) };
+when { ["{TOOLHASH}", "{LIBHASH}", "{CODEHASH}", "{LOADERHASH}", "{SCRIPTHASH}"].contains(resource.sha256) };
 `
 	// noArgument forbids an argument.
 	noArgument = `

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -23,6 +24,10 @@ import (
 	"testing"
 )
 
+// inMachine names, in a machine of package vm, the directory of what was built
+// outside.
+const inMachine = "EXEQ_TEST_PROGRAMS"
+
 // world is what all rows of one test run share: a directory outside every
 // temporary directory that policy opens, with the programs built once.
 var world struct {
@@ -32,7 +37,7 @@ var world struct {
 	// node is what theNode started.
 	node *daemon
 	// hashes of what the policy noTool forbids.
-	tool, lib, code string
+	tool, lib, code, loader, script string
 }
 
 func TestMain(m *testing.M) {
@@ -42,6 +47,9 @@ func TestMain(m *testing.M) {
 		flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "exeq-attacks-")
+	if bin := os.Getenv(inMachine); bin != "" {
+		dir, err = filepath.Dir(bin), nil
+	}
 	if err == nil {
 		world.dir = dir
 		err = os.Chmod(dir, 0o755)
@@ -65,10 +73,17 @@ func TestMain(m *testing.M) {
 // build compiles the attacks, the helpers and exeq itself.
 func build() error {
 	bin := filepath.Join(world.dir, "bin")
+	world.programs = map[string]string{}
+	if os.Getenv(inMachine) != "" {
+		files, err := os.ReadDir(bin)
+		for _, f := range files {
+			world.programs[f.Name()] = filepath.Join(bin, f.Name())
+		}
+		return errors.Join(err, hashes())
+	}
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return err
 	}
-	world.programs = map[string]string{}
 	sources, err := filepath.Glob("testdata/*.c")
 	if err != nil {
 		return err
@@ -76,6 +91,9 @@ func build() error {
 	for _, src := range sources {
 		name := strings.TrimSuffix(filepath.Base(src), ".c")
 		args := []string{"-Wall", "-Wextra", "-Werror", "-O1", "-pthread"}
+		if name == "loader" {
+			args = []string{"-Wall", "-Wextra", "-Werror", "-O1", "-static-pie", "-nostdlib", "-fPIE", "-fno-stack-protector"}
+		}
 		if name == "evil" {
 			name = "evil.so"
 			args = append(args, "-shared", "-fPIC")
@@ -87,14 +105,23 @@ func build() error {
 		world.programs[name] = out
 	}
 	world.programs["dial"] = filepath.Join(bin, "dial")
-	if err := command("go", "build", "-o", world.programs["dial"], "testdata/dial/main.go"); err != nil {
+	if err := command("env", "CGO_ENABLED=0", "go", "build", "-o", world.programs["dial"], "testdata/dial/main.go"); err != nil {
 		return err
 	}
 	world.programs["code"] = filepath.Join(bin, "code")
 	if err := os.WriteFile(world.programs["code"], machineCode(), 0o755); err != nil {
 		return err
 	}
-	for name, hash := range map[string]*string{"tool": &world.tool, "evil.so": &world.lib, "code": &world.code} {
+	world.programs["script"] = filepath.Join(bin, "script")
+	if err := os.WriteFile(world.programs["script"], []byte("#!/bin/sh\necho FORBIDDEN-SCRIPT-RAN\n"), 0o755); err != nil {
+		return err
+	}
+	return hashes()
+}
+
+// hashes notes what the policy noTool forbids.
+func hashes() error {
+	for name, hash := range map[string]*string{"tool": &world.tool, "evil.so": &world.lib, "code": &world.code, "loader": &world.loader, "script": &world.script} {
 		b, err := os.ReadFile(world.programs[name])
 		if err != nil {
 			return err
@@ -106,10 +133,22 @@ func build() error {
 }
 
 // exeq is the path of the command under test, built on first use.
-var exeqPath = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(world.dir, "bin", "exeq")
-	return path, command("go", "build", "-o", path, "../../cmd/exeq")
-})
+var exeqPath = sync.OnceValues(func() (string, error) { return built("exeq") })
+
+// built is a command of this module, with the programs; it may have come there
+// from outside.
+func built(name string) (string, error) {
+	path := filepath.Join(world.dir, "bin", name)
+	if os.Getenv(inMachine) != "" {
+		return path, nil
+	}
+	c := exec.Command("go", "build", "-o", path, "../../cmd/"+name)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return path, fmt.Errorf("build %s: %w\n%s", name, err, out)
+	}
+	return path, nil
+}
 
 func exeqBinary(t *testing.T) string {
 	t.Helper()

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/enforce/bpf"
 	"github.com/exeq/exeq/node"
 	"github.com/exeq/exeq/node/client"
@@ -30,7 +31,19 @@ type daemon struct {
 	dir, cgroup, socket, trust string
 	cmd                        *exec.Cmd
 	log                        locked
-	lacks                      error // why this machine can have none; nothing else is set then
+	lacks                      error     // why this machine can have none; nothing else is set then
+	tier                       exeq.Tier // that it gives
+}
+
+// nodePath is the daemon, built on first use.
+var nodePath = sync.OnceValues(func() (string, error) { return built("exeq-node") })
+
+// without says why the node does not give a tier.
+func (d *daemon) without(tier exeq.Tier) error {
+	if d.lacks == nil && d.tier != tier {
+		return fmt.Errorf("the node gives tier %s", d.tier)
+	}
+	return d.lacks
 }
 
 // theNode starts the node on first use.
@@ -77,8 +90,8 @@ func (d *daemon) start() error {
 	if err := d.serveAll(); err != nil {
 		return err
 	}
-	program := filepath.Join(world.dir, "bin", "exeq-node")
-	if err := command("go", "build", "-o", program, "../../cmd/exeq-node"); err != nil {
+	program, err := nodePath()
+	if err != nil {
 		return err
 	}
 	d.cmd = exec.Command(program, "serve", "-socket", d.socket, "-state", d.dir+"/state", "-trust", d.trust,
@@ -90,7 +103,8 @@ func (d *daemon) start() error {
 	ended := make(chan error, 1)
 	go func() { ended <- d.cmd.Wait() }()
 	for {
-		if _, _, err := client.Look(context.Background(), d.socket); err == nil {
+		if id, _, err := client.Look(context.Background(), d.socket); err == nil {
+			d.tier = id.Tier
 			return nil
 		}
 		select {
@@ -104,14 +118,14 @@ func (d *daemon) start() error {
 // serveAll trusts an installation that never asks, so that both users are served
 // from the beginning: the node looks for new users once a second.
 func (d *daemon) serveAll() error {
-	exeq, err := exeqPath()
+	program, err := exeqPath()
 	if err != nil {
 		return err
 	}
-	if err := command(exeq, "init", "--state", d.dir+"/nobody"); err != nil {
+	if err := command(program, "init", "--state", d.dir+"/nobody"); err != nil {
 		return err
 	}
-	b, err := exec.Command(exeq, "trust", "export", "--node", "--state", d.dir+"/nobody").Output()
+	b, err := exec.Command(program, "trust", "export", "--node", "--state", d.dir+"/nobody").Output()
 	if err != nil {
 		return err
 	}

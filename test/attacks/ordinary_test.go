@@ -38,8 +38,10 @@ func TestOrdinary(t *testing.T) {
 }
 
 func work(t *testing.T, o Ordinary, uid int, tier exeq.Tier) {
-	s := workScene(t, o, uid)
-	r := s.run(Attack{}, s.governed(Attack{}, tier, []string{"bash", "-c", o.Line}), nil)
+	r := steady(func() *result {
+		s := workScene(t, o, uid)
+		return s.run(Attack{}, s.governed(Attack{}, tier, []string{"bash", "-c", o.Line}), nil)
+	})
 	blocks := func(limit string) bool { return slices.Contains(limitTiers()[limit], tier) }
 	switch blocked := slices.ContainsFunc(o.Limits, blocks); {
 	case blocked && works(o, r):

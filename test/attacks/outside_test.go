@@ -50,11 +50,19 @@ func listen(s *scene, a Attack) *ears {
 	if named("{tcp6}") {
 		s.places["tcp6"] = e.stream(s, "tcp6", "[::1]:0")
 	}
-	if named("{udp}") {
-		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		must(s.t, err)
-		s.places["udp"] = fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port)
-		e.packets(c)
+	for place, at := range map[string]string{"udp": "127.0.0.1:0", "udp6": "[::1]:0"} {
+		if named("{" + place + "}") {
+			c, err := net.ListenPacket("udp", at)
+			must(s.t, err)
+			s.places[place] = fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port)
+			e.packets(c)
+		}
+	}
+	if named("{lantcp}") {
+		s.places["lantcp"] = e.stream(s, "tcp4", s.places["lan"]+":0")
+	}
+	if named("{seqsock}") {
+		e.stream(s, "unixpacket", s.places["seqsock"])
 	}
 	if named("{sock}") {
 		e.stream(s, "unix", s.places["sock"])
@@ -107,7 +115,7 @@ func (e *ears) accept(s *scene, network, address string, serve func(net.Conn)) s
 	l, err := net.Listen(network, address)
 	must(s.t, err)
 	e.all = append(e.all, l)
-	if network == "unix" && address[0] != '@' {
+	if strings.HasPrefix(network, "unix") && address[0] != '@' {
 		must(s.t, os.Chmod(address, 0o777))
 		must(s.t, os.Chown(address, s.uid, s.uid))
 	}
@@ -289,7 +297,8 @@ func (v *victim) look() string {
 	oom, _ := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
 	var cpus unix.CPUSet
 	unix.SchedGetaffinity(pid, &cpus)
-	return fmt.Sprint(state, " nice ", f[16], " cpus ", cpus.Count(), " oom ", string(oom), string(limits))
+	io, _, _ := unix.Syscall(unix.SYS_IOPRIO_GET, 1, uintptr(pid), 0)
+	return fmt.Sprint(state, " nice ", f[16], " policy ", f[38], " io ", io, " cpus ", cpus.Count(), " oom ", string(oom), string(limits))
 }
 
 // memory reads from outside what stands where the secret stood.

@@ -53,7 +53,7 @@ func (s *scene) argv(a Attack) []string {
 // governed puts `exeq run` before a command line.
 func (s *scene) governed(a Attack, tier exeq.Tier, argv []string) []string {
 	s.installState(a)
-	if s.node = tier == exeq.TierKernelLite; s.node {
+	if s.node = tier >= exeq.TierKernelLite; s.node {
 		s.trustNode()
 	}
 	head := []string{exeqBinary(s.t), "run", "--state", s.places["state"], "--tier", tier.String()}

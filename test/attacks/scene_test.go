@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/exeq/exeq/node"
 	"github.com/exeq/exeq/node/wire"
 )
 
@@ -55,7 +57,8 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 		"faraway": out + "/tool", "exeq": dir + "/exeq", "state": own + "/state", "policy": own + "/policy", "linkedpolicy": ws + "/rules/linked.cedar", "wide": ws + "/wide",
 		"sock": out + "/d.sock", "wssock": ws + "/d.sock", "fdsock": out + "/fd.sock", "dgram": out + "/dg.sock",
 		"abstract": random("a"), "agent": out + "/agent.sock", "key": random("k"),
-		"TOOLHASH": world.tool, "LIBHASH": world.lib, "CODEHASH": world.code,
+		"TOOLHASH": world.tool, "LIBHASH": world.lib, "CODEHASH": world.code, "LOADERHASH": world.loader, "SCRIPTHASH": world.script,
+		"script": ws + "/tools/script", "seqsock": out + "/seq.sock", "prelinked": ws + "/prelinked", "lan": ownAddress(), "cgroup2": cgroup2(),
 		"interface": networkInterface(), "cgroup": "/sys/fs/cgroup/pids",
 		"shmfile": "/dev/shm/" + random("exeq-"), "mq": "/" + random("q"),
 		"shmkey": fmt.Sprint(keyNumber()), "msgkey": fmt.Sprint(keyNumber()), "victimname": random("v")[:12],
@@ -79,7 +82,9 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 	s.write(ws+"/.vscode/tasks.json", "{}\n", 0o644)
 	install(t, "tool", ws+"/tools/tool", 0o755, uid)
 	install(t, "evil.so", ws+"/tools/evil.so", 0o755, uid)
-	install(t, "code", ws+"/tools/code", 0o755, uid)
+	for _, name := range []string{"code", "loader", "script"} {
+		install(t, name, ws+"/tools/"+name, 0o755, uid)
+	}
 	install(t, "tool", out+"/tool", 0o755, uid)
 	install(t, "evil.so", out+"/evil.so", 0o755, uid)
 	for name := range world.programs {
@@ -140,6 +145,15 @@ func (s *scene) special(line string) {
 	}
 	if has("{worktree}") || has("{submodule}") {
 		s.family()
+	}
+	if has("{prelinked}") {
+		must(s.t, os.Link(s.places["secret"], s.places["prelinked"]))
+	}
+	if has(".netrc") {
+		for _, name := range []string{".netrc", ".git-credentials", ".kube/config", ".docker/config.json", ".config/gh/hosts.yml", ".gnupg/private-keys-v1.d/k", ".npmrc", ".pypirc"} {
+			s.mkdir(filepath.Dir(s.places["home"] + "/" + name))
+			s.write(s.places["home"]+"/"+name, s.secret, 0o600)
+		}
 	}
 	if has("{exeq}") {
 		b, err := os.ReadFile(exeqBinary(s.t))
@@ -319,7 +333,14 @@ func look(p string) string {
 	}
 	mark := make([]byte, 256)
 	n, _ := unix.Lgetxattr(p, "user.mark", mark)
-	return fmt.Sprint(st.Ino, st.Mode, st.Uid, st.Gid, st.Mtim, st.Size, max(n, 0), string(b))
+	var flags int
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		if f, err := os.Open(p); err == nil {
+			flags, _ = unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+			f.Close()
+		}
+	}
+	return fmt.Sprint(st.Ino, st.Mode, st.Uid, st.Gid, st.Mtim, st.Size, flags, max(n, 0), string(b))
 }
 
 func networkInterface() string {
@@ -330,6 +351,26 @@ func networkInterface() string {
 		}
 	}
 	return "lo"
+}
+
+// ownAddress is one of this machine's that is neither loopback nor link-local.
+func ownAddress() string {
+	all, _ := net.InterfaceAddrs()
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return ""
+}
+
+// cgroup2 is the root of the hierarchy of version 2.
+func cgroup2() string {
+	dir, err := node.DefaultCgroup()
+	if err != nil {
+		return ""
+	}
+	return filepath.Dir(dir)
 }
 
 func keyNumber() int64 {

@@ -3,4 +3,5 @@
 __attribute__((constructor)) static void loaded(void) {
 	(void)!write(1, "FORBIDDEN-LIBRARY-RAN\n", 22);
 }
+int C_GetFunctionList(void *list) { return list == 0; } // and ssh-keygen
 unsigned la_version(unsigned v) { return v; } // so that LD_AUDIT takes it

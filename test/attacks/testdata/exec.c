@@ -1,5 +1,7 @@
 // Ways to run a file without naming it the way a rule would.
 #include "attack.h"
+#include <elf.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/sendfile.h>
 
@@ -47,6 +49,98 @@ static void tmpfile_(char **a) {
 	int fd = TRY(open(".", O_TMPFILE | O_RDWR, 0755));
 	copyto(a[0], fd);
 	reopen(fd);
+}
+static void born(char **a) { // made without a name, which it gets when it is whole
+	char p[64];
+	int fd = TRY(open(".", O_TMPFILE | O_RDWR, 0755));
+	copyto(a[0], fd);
+	snprintf(p, sizeof p, "/proc/self/fd/%d", fd);
+	TRY(linkat(AT_FDCWD, p, AT_FDCWD, "born", AT_SYMLINK_FOLLOW));
+	close(fd);
+	execv("./born", av);
+	refused("execve");
+}
+static void vforked(char **a) { // by a child in its parent's memory
+	int st;
+	pid_t p = vfork();
+	if (p == 0) {
+		execve(a[0], av, environ);
+		_exit(errno);
+	}
+	TRY(p);
+	TRY(waitpid(p, &st, 0));
+	if (!WIFEXITED(st) || WEXITSTATUS(st)) {
+		errno = WIFEXITED(st) ? WEXITSTATUS(st) : EPERM;
+		refused("execve");
+	}
+}
+static void *execute(void *path) {
+	execve(path, av, environ);
+	refused("execve");
+	return NULL;
+}
+static void thread(char **a) { // a thread that becomes the process
+	pthread_t t;
+	if (pthread_create(&t, NULL, execute, a[0])) refused("pthread_create");
+	pthread_join(t, NULL);
+}
+static void brother(char **a) { // through what another process holds open
+	char p[64];
+	int go[2];
+	TRY(pipe(go));
+	pid_t b = TRY(fork());
+	if (b == 0) {
+		dup2(TRY(open(a[0], O_PATH)), 40);
+		TRY(write(go[1], "x", 1));
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;) pause();
+	}
+	TRY(read(go[0], p, 1));
+	snprintf(p, sizeof p, "/proc/%d/fd/40", b);
+	pid_t c = TRY(fork());
+	if (c == 0) execute(p);
+	int st;
+	TRY(waitpid(c, &st, 0));
+	kill(b, SIGKILL);
+	if (st) {
+		errno = EACCES;
+		refused("execve");
+	}
+}
+static void mapped(char **a) { // through the file behind a mapping
+	char line[4096], *end;
+	struct stat st;
+	int fd = TRY(open(a[0], O_RDONLY));
+	TRY(fstat(fd, &st));
+	if (mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED) refused("mmap");
+	FILE *f = fopen("/proc/self/maps", "r");
+	while (f && fgets(line, sizeof line, f))
+		if (strstr(line, a[0]) && (end = strchr(line, ' '))) {
+			char p[8192];
+			*end = 0;
+			snprintf(p, sizeof p, "/proc/self/map_files/%s", line);
+			execute(p);
+		}
+	refused("/proc/self/maps");
+}
+// interpreter names a program as the dynamic loader of an approved one.
+static void interpreter(char **a) {
+	static char b[1 << 22];
+	int fd = TRY(open("/usr/bin/true", O_RDONLY));
+	ssize_t n = TRY(read(fd, b, sizeof b));
+	Elf64_Ehdr *e = (void *)b;
+	Elf64_Phdr *p = (void *)(b + e->e_phoff);
+	for (int i = 0; i < e->e_phnum; i++)
+		if (p[i].p_type == PT_INTERP) {
+			if (strlen(a[0]) + 1 > p[i].p_filesz) errno = ENAMETOOLONG, refused("interpreter");
+			strcpy(b + p[i].p_offset, a[0]);
+			p[i].p_filesz = strlen(a[0]) + 1;
+		}
+	int out = TRY(open("mine", O_CREAT | O_WRONLY, 0755));
+	TRY(write(out, b, n));
+	close(out);
+	execv("./mine", av);
+	refused("execve");
 }
 static void deleted(char **a) {
 	int fd = TRY(open("gone", O_CREAT | O_RDWR, 0755));
@@ -125,7 +219,8 @@ static void clone3_(char **a) { // the same namespace by a call that hides its f
 }
 static const struct technique all[] = {
 	{"fexecve", fexec}, {"opath", opath}, {"dirfd", dirfd_}, {"memfd", memfd}, {"memfd-exec", memfd_exec},
-	{"tmpfile", tmpfile_}, {"deleted", deleted}, {"overwrite", overwrite}, {"tmpfs", tmpfs},
+	{"tmpfile", tmpfile_}, {"born", born}, {"vfork", vforked}, {"thread", thread}, {"brother", brother},
+	{"mapped", mapped}, {"interpreter", interpreter}, {"deleted", deleted}, {"overwrite", overwrite}, {"tmpfs", tmpfs},
 	{"bind", bindmount}, {"unmask", unmask}, {"clone3", clone3_}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }

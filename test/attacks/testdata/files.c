@@ -1,6 +1,7 @@
 // Changing a file that may not be changed, by every call that can.
 #include "attack.h"
-#include <sys/sendfile.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
 
@@ -60,6 +61,32 @@ static void openat2_(char **a) {
 	int fd = TRY(syscall(SYS_openat2, AT_FDCWD, a[0], how, sizeof how));
 	TRY(write(fd, a[1], strlen(a[1])));
 }
+static void in_root(char **a) { // with "/" as the root that the kernel keeps it in
+	uint64_t how[3] = {O_WRONLY | O_APPEND, 0, 0x10 /* RESOLVE_IN_ROOT */};
+	int fd = TRY(syscall(SYS_openat2, TRY(open("/", O_PATH)), a[0], how, sizeof how));
+	TRY(write(fd, a[1], strlen(a[1])));
+}
+static void flags(char **a) { // an attribute of the inode, for which reading suffices
+	unsigned f = 0;
+	int fd = TRY(open(a[0], O_RDONLY));
+	TRY(ioctl(fd, FS_IOC_GETFLAGS, &f));
+	f ^= FS_NODUMP_FL;
+	TRY(ioctl(fd, FS_IOC_SETFLAGS, &f));
+}
+static void capability(char **a) { // a program that has a right of root's, for later
+	unsigned char cap[20] = {1, 0, 0, 2, 2};
+	close(TRY(open(a[0], O_CREAT | O_WRONLY, 0755)));
+	TRY(setxattr(a[0], "security.capability", cap, sizeof cap, 0));
+	if (getxattr(a[0], "security.capability", cap, sizeof cap) > 0) won("CAPABILITY-SET");
+}
+static void device(char **a) { TRY(mknod(a[0], S_IFCHR | 0666, 0x103)); } // for somebody who may open it
+static void born(char **a) { // made inside without a name, named outside
+	char p[64];
+	int fd = TRY(open(".", O_TMPFILE | O_RDWR, 0644));
+	TRY(write(fd, a[1], strlen(a[1])));
+	snprintf(p, sizeof p, "/proc/self/fd/%d", fd);
+	TRY(linkat(AT_FDCWD, p, AT_FDCWD, a[0], AT_SYMLINK_FOLLOW));
+}
 static void create(char **a) { // a new file where none may be made
 	int fd = TRY(open(a[0], O_CREAT | O_EXCL | O_WRONLY, 0644));
 	TRY(write(fd, a[1], strlen(a[1])));
@@ -88,7 +115,8 @@ static const struct technique all[] = {
 	{"fchmod", fchmod_}, {"fchmodat2", fchmodat2_}, {"chown", chown_}, {"utimes", utimes_}, {"xattr", xattr},
 	{"unlink", unlink_}, {"rename-over", rename_over}, {"exchange", exchange}, {"rename-away", rename_away},
 	{"hardlink", hardlink}, {"symlink", symlink_}, {"map", map}, {"reopen", reopen}, {"opath", opath},
-	{"openat2", openat2_}, {"create", create}, {"mkdir", mkdir_}, {"mknod", mknod_},
+	{"openat2", openat2_}, {"in-root", in_root}, {"flags", flags}, {"capability", capability},
+	{"device", device}, {"born", born}, {"create", create}, {"mkdir", mkdir_}, {"mknod", mknod_},
 	{"symlink-at", symlink_at}, {"link-out", link_out}, {"dirfd", dirfd_}, {"setuid", setuid_}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }

@@ -2,6 +2,8 @@
 // token in its command line, which is how the harness finds it.
 #include "attack.h"
 #include <poll.h>
+#include <sched.h>
+#include <sys/uio.h>
 
 static void survive(void) {
 	for (;;) poll(NULL, 0, 60000);
@@ -131,6 +133,28 @@ static void bigfile(char **a) {
 	TRY(pwrite(fd, "x", 1, atol(a[0])));
 	won("BIG-FILE-MADE");
 }
+static void reserve(char **a) { // the same without writing a byte
+	int fd = TRY(open("big", O_CREAT | O_WRONLY, 0644));
+	signal(SIGXFSZ, SIG_IGN);
+	TRY(fallocate(fd, 0, 0, atol(a[0])));
+	won("BIG-FILE-MADE");
+}
+static void pour(char **a) { // bytes on stdout, without a write
+	static char b[65536];
+	memset(b, '#', sizeof b);
+	for (long n = atol(a[0]); n > 0;) {
+		struct iovec v = {b, sizeof b};
+		n -= TRY(vmsplice(1, &v, 1, 0));
+	}
+	won("\nPOURED-ALL");
+}
+static void sibling(char **a) { // be the child of whoever started us
+	(void)a;
+	long p = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+	if (TRY(p)) return;
+	TRY(setsid());
+	detach();
+}
 static void hog(char **a) {
 	size_t n = atol(a[0]);
 	char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -141,6 +165,6 @@ static void hog(char **a) {
 static const struct technique all[] = {
 	{"setsid", setsid_}, {"twice", twice}, {"deaf", deaf}, {"vfork", vfork_}, {"stopped", stopped},
 	{"adopt", adopt}, {"chase", chase}, {"wait", wait_here}, {"wait-stopped", wait_stopped}, {"bomb", bomb},
-	{"flood", flood}, {"long", long_}, {"descriptors", descriptors}, {"bigfile", bigfile}, {"hog", hog}, {0},
+	{"flood", flood}, {"long", long_}, {"descriptors", descriptors}, {"bigfile", bigfile}, {"reserve", reserve}, {"pour", pour}, {"sibling", sibling}, {"hog", hog}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }

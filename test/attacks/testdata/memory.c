@@ -59,6 +59,52 @@ static void sysv(char **a) {
 	TRY(read(file(a), p, SIZE));
 	call(p);
 }
+static int harmless(void) { // code of one's own that may be executed: it only returns
+	char b[SIZE] = {0};
+	int fd = TRY(open("harmless.bin", O_CREAT | O_TRUNC | O_RDWR, 0755));
+#if defined(__x86_64__)
+	b[0] = '\xc3';
+#else
+	memcpy(b, "\xc0\x03\x5f\xd6", 4);
+#endif
+	TRY(write(fd, b, sizeof b));
+	close(fd);
+	return TRY(open("harmless.bin", O_RDONLY)); // nobody writes it, for now
+}
+static void rewritten(char **a) { // a file rewritten under its executable mapping
+	char b[64];
+	int fd = harmless();
+	void *p = mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	if (p == MAP_FAILED) refused("mmap");
+	TRY(read(file(a), b, sizeof b));
+	TRY(pwrite(TRY(open("harmless.bin", O_WRONLY)), b, sizeof b, 0));
+	call(p);
+	errno = EPERM;
+	refused("the mapping is as it was");
+}
+static void twofold(char **a) { // one file mapped twice, to execute and to write
+	char b[64];
+	void *p = mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, harmless(), 0);
+	void *w = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, TRY(open("harmless.bin", O_RDWR)), 0);
+	if (w == MAP_FAILED || p == MAP_FAILED) refused("mmap");
+	TRY(read(file(a), b, sizeof b));
+	memcpy(w, b, sizeof b);
+	call(p);
+	errno = EPERM;
+	refused("the mapping is as it was");
+}
+static void segment(char **a) { // a 16-bit segment: an old way into the kernel
+	struct { unsigned entry, base, limit, flags; } d = {0, 0, 0xfff, 1};
+	(void)a;
+#ifdef SYS_modify_ldt
+	TRY(syscall(SYS_modify_ldt, 0x11, &d, sizeof d));
+	won("SEGMENT-MADE");
+#else
+	(void)d;
+	errno = ENOSYS;
+	refused("modify_ldt");
+#endif
+}
 static void zero(char **a) { // /dev/zero is anonymous memory with a name
 	char *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE, TRY(open("/dev/zero", O_RDWR)), 0);
 	if (p == MAP_FAILED) refused("mmap");
@@ -81,7 +127,7 @@ static void fault(char **a) { // hold the kernel in the middle of a copy
 }
 static const struct technique all[] = {
 	{"map", map}, {"shared", shared}, {"mprotect", protect}, {"dirty", dirty}, {"pkey", pkey},
-	{"personality", persona}, {"anonymous", anonymous}, {"memfd", memfd}, {"sysv", sysv}, {"zero", zero},
+	{"personality", persona}, {"anonymous", anonymous}, {"memfd", memfd}, {"sysv", sysv}, {"zero", zero}, {"rewritten", rewritten}, {"twofold", twofold}, {"segment", segment},
 	{"selfmem", selfmem}, {"userfaultfd", fault}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }

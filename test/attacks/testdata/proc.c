@@ -2,6 +2,7 @@
 #include "attack.h"
 #include <dirent.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -139,6 +140,42 @@ static void enter(char **a) { // pid, path: into the mount namespace of another 
 	TRY(setns(fd, CLONE_NEWNS));
 	show(TRY(open(a[1], O_RDONLY)));
 }
+static void enter_pidfd(char **a) { // pid, path: all its namespaces at once
+	int p = TRY(syscall(SYS_pidfd_open, pid(a), 0));
+	TRY(setns(p, CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS));
+	show(TRY(open(a[1], O_RDONLY)));
+}
+static void idle(char **a) { // last of all to be given a processor
+	struct sched_param p = {0};
+	TRY(sched_setscheduler(pid(a), SCHED_IDLE, &p));
+}
+static void ioprio(char **a) { TRY(syscall(SYS_ioprio_set, 1, pid(a), 3 << 13)); } // last at the disk
+static void advise(char **a) { // pid, address: its memory out to swap
+	struct iovec v = {(void *)((uintptr_t)addr(a) & ~4095UL), 4096};
+	int p = TRY(syscall(SYS_pidfd_open, pid(a), 0));
+	TRY(syscall(SYS_process_madvise, p, &v, 1, 20 /* MADV_COLD */, 0));
+	won("ADVISED");
+}
+static void robust(char **a) { // where its locks are
+	void *head;
+	size_t n;
+	TRY(syscall(SYS_get_robust_list, pid(a), &head, &n));
+	won("LIST-SEEN");
+}
+static void thread(char **a) { // its environment, by the directory of its thread
+	char p[64];
+	snprintf(p, sizeof p, "task/%s/environ", a[0]);
+	in_proc(a, p);
+}
+static void tgkill_(char **a) { TRY(syscall(SYS_tgkill, pid(a), pid(a), SIGKILL)); }
+static void owner(char **a) { // the kernel signals whoever is said to own a descriptor
+	int p[2];
+	TRY(pipe(p));
+	TRY(fcntl(p[0], F_SETSIG, SIGKILL));
+	TRY(fcntl(p[0], F_SETOWN, pid(a)));
+	TRY(fcntl(p[0], F_SETFL, O_ASYNC));
+	TRY(write(p[1], "x", 1));
+}
 static void inherited(char **a) { // descriptor
 	char buf[256] = "";
 	TRY(pread(atoi(a[0]), buf, sizeof buf - 1, 0));
@@ -165,7 +202,8 @@ static const struct technique all[] = {
 	{"mem-write", mem_write}, {"pidfd-getfd", getfd}, {"fd", procfd}, {"root", root}, {"cwd", cwd},
 	{"environ", env}, {"cmdline", cmdline}, {"maps", maps}, {"everyone", everyone}, {"kill", kill_},
 	{"stop", stop_}, {"pidfd-kill", pidfd_kill}, {"sigqueue", queue}, {"sweep", sweep}, {"prlimit", limit},
-	{"nice", nice_}, {"affinity", affinity}, {"setns", enter}, {"inherited", inherited},
+	{"nice", nice_}, {"affinity", affinity}, {"setns", enter}, {"setns-pidfd", enter_pidfd}, {"idle", idle}, {"ioprio", ioprio}, {"advise", advise},
+	{"robust", robust}, {"thread", thread}, {"tgkill", tgkill_}, {"owner", owner}, {"inherited", inherited},
 	{"parent", parent}, {"oom", oom}, {"kcmp", kcmp}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }

@@ -8,6 +8,8 @@
 #include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -45,6 +47,12 @@ static void fastopen(char **a) { // data with the first packet, no connect
 static void udp(char **a) {
 	struct sockaddr_in s = v4(a);
 	int fd = TRY(socket(AF_INET, SOCK_DGRAM, 0));
+	TRY(sendto(fd, a[2], strlen(a[2]), 0, (void *)&s, sizeof s));
+}
+static void udp6(char **a) {
+	struct sockaddr_in6 s = {.sin6_family = AF_INET6, .sin6_port = htons(atoi(a[1]))};
+	inet_pton(AF_INET6, a[0], &s.sin6_addr);
+	int fd = TRY(socket(AF_INET6, SOCK_DGRAM, 0));
 	TRY(sendto(fd, a[2], strlen(a[2]), 0, (void *)&s, sizeof s));
 }
 static void udp_connected(char **a) {
@@ -149,6 +157,33 @@ static void uevents(char **a) { // what the kernel tells about devices
 	TRY(bind(fd, (void *)&s, sizeof s));
 	won("UEVENTS-OPEN");
 }
+static void sockets(char **a) { // who listens on this machine: port
+	struct { struct nlmsghdr h; struct inet_diag_req_v2 d; } r = {
+		{sizeof r, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0},
+		{.sdiag_family = AF_INET, .sdiag_protocol = IPPROTO_TCP, .idiag_states = 1 << 10 /* LISTEN */}};
+	int fd = TRY(socket(AF_NETLINK, SOCK_DGRAM, NETLINK_SOCK_DIAG));
+	TRY(send(fd, &r, sizeof r, 0));
+	static char buf[65536];
+	for (;;) {
+		ssize_t n = TRY(recv(fd, buf, sizeof buf, 0));
+		for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+			if (h->nlmsg_type == NLMSG_DONE) exit(0);
+			if (h->nlmsg_type == NLMSG_ERROR) refused("sock_diag");
+			struct inet_diag_msg *m = NLMSG_DATA(h);
+			if (ntohs(m->id.idiag_sport) == atoi(a[0])) won("SOCKET-SEEN");
+		}
+	}
+}
+static void firewall(char **a) { // the machine's packet filter
+	(void)a;
+	TRY(socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER));
+	won("FIREWALL-OPEN");
+}
+static void xdp(char **a) { // packets before any filter
+	(void)a;
+	TRY(socket(44 /* AF_XDP */, SOCK_RAW, 0));
+	won("XDP-OPEN");
+}
 static void vsock(char **a) { // a door to the hypervisor
 	(void)a;
 	TRY(socket(40 /* AF_VSOCK */, SOCK_STREAM, 0));
@@ -169,6 +204,29 @@ static int dial(const char *path, int type) {
 	return fd;
 }
 static void unixstream(char **a) { talk(dial(a[0], SOCK_STREAM), a[1]); }
+static void seqpacket(char **a) {
+	int fd = dial(a[0], SOCK_SEQPACKET);
+	TRY(send(fd, a[1], strlen(a[1]), 0));
+}
+static void unixdescriptor(char **a) { // named by a descriptor that needs no right
+	char p[64];
+	snprintf(p, sizeof p, "/proc/self/fd/%d", (int)TRY(open(a[0], O_PATH)));
+	talk(dial(p, SOCK_STREAM), a[1]);
+}
+static void unixrelative(char **a) {
+	char *name = strrchr(a[0], '/');
+	*name = 0;
+	TRY(chdir(a[0]));
+	talk(dial(name + 1, SOCK_STREAM), a[1]);
+}
+static void again(char **a) { // one end of a pair, connected to somebody else
+	struct sockaddr_un s = {0};
+	socklen_t n = un(&s, a[0]);
+	int sv[2];
+	TRY(socketpair(AF_UNIX, SOCK_DGRAM, 0, sv));
+	TRY(connect(sv[0], (void *)&s, n));
+	TRY(write(sv[0], a[1], strlen(a[1])));
+}
 static void unixdgram(char **a) { // sendto, which never connects
 	struct sockaddr_un s = {0};
 	socklen_t n = un(&s, a[0]);
@@ -215,12 +273,11 @@ static void handed(char **a) { // wait inside for an accomplice who comes in
 	alarm(4);
 	take(TRY(accept(l, NULL, NULL)));
 }
-static void serve(char **a) { // be reachable from outside
+static void served(int bound) { // be reachable from outside
 	struct sockaddr_in s = {.sin_family = AF_INET}, got;
 	socklen_t n = sizeof got;
-	(void)a;
 	int l = TRY(socket(AF_INET, SOCK_STREAM, 0));
-	TRY(bind(l, (void *)&s, sizeof s));
+	if (bound) TRY(bind(l, (void *)&s, sizeof s));
 	TRY(listen(l, 1));
 	TRY(getsockname(l, (void *)&got, &n));
 	printf("port %d\n", ntohs(got.sin_port));
@@ -229,11 +286,15 @@ static void serve(char **a) { // be reachable from outside
 	int c = TRY(accept(l, NULL, NULL));
 	show(c);
 }
+static void serve(char **a) { (void)a, served(1); }
+static void unbound(char **a) { (void)a, served(0); } // the kernel picks the port when it listens
 static const struct technique all[] = {
 	{"tcp", tcp}, {"tcp6", tcp6}, {"mptcp", mptcp}, {"sctp", sctp}, {"fastopen", fastopen}, {"udp", udp},
 	{"udp-connected", udp_connected}, {"disconnect", disconnect}, {"sendmmsg", sendmmsg_}, {"dns", dns},
 	{"raw", raw}, {"sniff", sniff}, {"netlink", netlink}, {"uevents", uevents}, {"vsock", vsock},
 	{"unix", unixstream}, {"unix-dgram", unixdgram}, {"unix-msg", unixmsg}, {"recvfd", recvfd},
-	{"handed", handed}, {"serve", serve}, {0},
+	{"handed", handed}, {"serve", serve}, {"unbound", unbound}, {"udp6", udp6}, {"sockets", sockets},
+	{"firewall", firewall}, {"xdp", xdp}, {"seqpacket", seqpacket}, {"unix-descriptor", unixdescriptor},
+	{"unix-relative", unixrelative}, {"unix-again", again}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }

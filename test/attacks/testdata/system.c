@@ -10,7 +10,10 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/inotify.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
 #include <sys/ioctl.h>
+#include <sys/quota.h>
 #include <sys/klog.h>
 #include <sys/msg.h>
 #include <sys/shm.h>
@@ -236,6 +239,49 @@ static void fanotify(char **a) { // see, with descriptors, each file that anybod
 	TRY(syscall(SYS_fanotify_init, 0, O_RDONLY));
 	won("FANOTIFY-OPEN");
 }
+static void fanotify_fid(char **a) { // the same by names, for which no right is needed
+	(void)a;
+	TRY(syscall(SYS_fanotify_init, 0x200 /* FAN_REPORT_FID */, O_RDONLY));
+	won("FANOTIFY-OPEN");
+}
+static void quota(char **a) {
+	(void)a;
+	TRY(quotactl(QCMD(Q_SYNC, USRQUOTA), NULL, 0, NULL));
+	won("QUOTAS-SYNCED");
+}
+static void tunnel(char **a) { // a network interface of one's own
+	struct ifreq r = {.ifr_flags = IFF_TUN | IFF_NO_PI};
+	(void)a;
+	TRY(ioctl(TRY(open("/dev/net/tun", O_RDWR)), TUNSETIFF, &r));
+	won("INTERFACE-MADE");
+}
+static void symbols(char **a) { // where the kernel lies
+	char line[512];
+	(void)a;
+	FILE *f = fopen("/proc/kallsyms", "r");
+	if (!f) refused("/proc/kallsyms");
+	while (fgets(line, sizeof line, f))
+		if (strtoul(line, NULL, 16)) won("KERNEL-ADDRESS-READ");
+	errno = EPERM;
+	refused("every address is 0");
+}
+static void into(char **a) { // cgroup, token: be born in another cgroup
+	char p[4096];
+	snprintf(p, sizeof p, "%s/%s", a[0], a[1]);
+	TRY(mkdir(p, 0755));
+	int fd = open(p, O_PATH | O_DIRECTORY);
+	uint64_t args[11] = {0x200000000ULL /* CLONE_INTO_CGROUP */};
+	args[4] = SIGCHLD;
+	args[10] = fd;
+	pid_t c = syscall(SYS_clone3, args, sizeof args);
+	if (c == 0) _exit(0);
+	int e = errno;
+	if (c > 0) waitpid(c, NULL, 0);
+	rmdir(p);
+	errno = e;
+	TRY(c);
+	won("CGROUP-LEFT");
+}
 static void listener(char **a) { // answer system calls in the supervisor's place
 	struct sock_filter f[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 0, 1),
@@ -259,6 +305,7 @@ static const struct technique all[] = {
 	{"leave-key", leave_key}, {"shm", shm}, {"msg", msg}, {"mq", mq}, {"leave-ipc", leave_ipc},
 	{"inotify", watch}, {"tiocsti", type}, {"realtime", realtime}, {"cgroup", cgroup}, {"setuid", caps},
 	{"namespaces", namespaces}, {"fanotify", fanotify},
-	{"listener", listener}, {"acct", acct_}, {0},
+	{"listener", listener}, {"fanotify-fid", fanotify_fid}, {"quota", quota}, {"tunnel", tunnel},
+	{"symbols", symbols}, {"into", into}, {"acct", acct_}, {0},
 };
 int main(int argc, char **argv) { return pick(all, argc, argv); }
