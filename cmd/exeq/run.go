@@ -23,6 +23,7 @@ import (
 	"github.com/exeq/exeq/adapter/egress"
 	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
+	"github.com/exeq/exeq/internal/keyring"
 	"github.com/exeq/exeq/internal/nested"
 	"github.com/exeq/exeq/internal/osfile"
 	"github.com/exeq/exeq/internal/standalone"
@@ -60,6 +61,7 @@ func run(ctx context.Context, c *call) int {
 	if nested.Inside() {
 		return o.nest(c)
 	}
+	go keyring.Warm()
 	var out *exeq.Outcome
 	err := roomToWork()
 	if err == nil {
