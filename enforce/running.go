@@ -233,7 +233,11 @@ func (r *running) finish() {
 	r.mu.Unlock()
 	r.over()
 	r.stopTerminal()
-	r.egress.Close()
+	if r.tier == exeq.TierNested {
+		r.egress.Close()
+	} else {
+		go r.egress.Close() // nobody lives who could connect; who still accepts is not waited for
+	}
 	r.notify.stop()
 	if r.exit.Code != 0 {
 		r.notify.sayRefused(r.plan.unprotected)

@@ -106,6 +106,7 @@ func (s *Store) record(ctx context.Context, unless func(*grouped) (bool, error),
 	if err != nil {
 		return nil, err
 	}
+	s.waits.Store(true)
 	promises := make([]exeq.Promise, len(entries))
 	for i := range promises {
 		promises[i] = exeq.Promise{Note: c.note, Index: c.at + i, Path: c.tree.path(c.at + i)}

@@ -65,6 +65,7 @@ type Store struct {
 
 	damage  atomic.Pointer[damage] // nil: none
 	lagging atomic.Int64           // nanoseconds that the log was behind at the last commit
+	waits   atomic.Bool            // something was recorded here and not drained here since
 
 	faults faults
 }
@@ -135,6 +136,10 @@ func (s *Store) end() {
 	close(s.closed)
 	s.queue.close()
 }
+
+// Recorded reports whether leaves that this process recorded wait for the log,
+// as far as it knows: another may have drained them.
+func (s *Store) Recorded() bool { return s.waits.Load() }
 
 // release gives back what open took; it may find a part of it missing.
 func (s *Store) release() error {

@@ -49,6 +49,7 @@ type placement struct{ row, n, index int64 }
 // under a published (and, where configured, cosigned) checkpoint. Where
 // another process is the sequencer it waits for that.
 func (s *Store) Drain(ctx context.Context) error {
+	s.waits.Store(false) // what is recorded from here on waits again
 	target, err := s.Last(ctx)
 	if err != nil {
 		return err

@@ -12,9 +12,11 @@ import (
 // Leave ends the installation's use by a process that is about to end. Where
 // something waits for the log it is left to a drainer together with the store.
 func (in *Installation) Leave(ctx context.Context) error {
-	n, _, err := in.Store.Lag(ctx)
-	if err != nil || n == 0 {
-		return errors.Join(err, in.Close())
+	if !in.Store.Recorded() { // else something waits, unless others were quick
+		n, _, err := in.Store.Lag(ctx)
+		if err != nil || n == 0 {
+			return errors.Join(err, in.Close())
+		}
 	}
 	lock, err := in.Store.Leave()
 	if err == nil {
