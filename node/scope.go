@@ -274,7 +274,7 @@ func (s *scopes) open() error {
 	return nil
 }
 
-func (s *scopes) pins() string { return s.n.c.Pins + "-scopes" }
+func (s *scopes) pins() string { return bpf.ScopesDir(s.n.c.Pins) }
 
 // prove shows that what is in force bites, or does not yet.
 func (s *scopes) prove(x *scope) error {

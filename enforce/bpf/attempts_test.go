@@ -274,6 +274,9 @@ var pinAttempts = []attempt{
 	{"list", open(unix.O_RDONLY|unix.O_DIRECTORY, "")},
 	{"unlink", func(dir string) error { return unix.Unlink(dir + "/link-" + lsmProgCheckUnlink) }},
 	{"rename", func(dir string) error { return unix.Rename(dir, dir+"2") }},
+	{"list-scopes", func(dir string) error { return open(unix.O_RDONLY|unix.O_DIRECTORY, "")(ScopesDir(dir)) }},
+	{"unlink-scopes", func(dir string) error { return unix.Unlink(ScopesDir(dir) + "/map-" + scopeMapRules) }},
+	{"rename-scopes", func(dir string) error { return unix.Rename(ScopesDir(dir), dir+"3") }},
 }
 
 var receiveAttempts = []attempt{{"receive", func(string) error {

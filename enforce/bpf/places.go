@@ -86,12 +86,18 @@ func (g *Gate) setPlaces(c Cgroup, v *View, all []Place, own *View, fresh []Plac
 		if err != nil {
 			return err
 		}
+		shut := []string{pins, ScopesDir(pins)} // also where there are none yet
 		for _, p := range all {
-			if p.Path == pins || strings.HasPrefix(p.Path, pins+"/") {
-				return fmt.Errorf("%s: the gate itself", p.Path)
+			for _, at := range shut {
+				if p.Path == at || strings.HasPrefix(p.Path, at+"/") {
+					return fmt.Errorf("%s: the gate itself", p.Path)
+				}
 			}
 		}
-		all = append(all[:len(all):len(all)], Place{pins, 0})
+		all = all[:len(all):len(all)]
+		for _, at := range shut {
+			all = append(all, Place{at, 0})
+		}
 	}
 	for _, p := range all {
 		if err := s.add(p); err != nil {

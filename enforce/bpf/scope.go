@@ -97,6 +97,10 @@ func OpenScopes(dir string, g *Gate) (*Scopes, error) {
 	return s, nil
 }
 
+// ScopesDir is where the scopes beside a gate are pinned. What is governed in the
+// tier kernel has no way there.
+func ScopesDir(gate string) string { return gate + "-scopes" }
+
 // ScopesPinned says whether scopes are pinned in dir.
 func ScopesPinned(dir string) bool {
 	_, err := os.Lstat(dir)

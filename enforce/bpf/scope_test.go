@@ -27,7 +27,7 @@ var (
 
 func newScopes(t *testing.T, g *Gate) *Scopes {
 	t.Helper()
-	s, err := OpenScopes(g.dir+"-scopes", g)
+	s, err := OpenScopes(ScopesDir(g.dir), g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +137,56 @@ func TestScopeUID(t *testing.T) {
 	}
 	if out, err := run(madeUp, prog); len(out) == 0 {
 		t.Errorf("lifted: %q, %v", out, err)
+	}
+}
+
+// TestScopeWays: other ways to have a file executed, and what is no file of the
+// scope's business: when one of the latter fails, docs/scopes.md must change.
+func TestScopeWays(t *testing.T) {
+	g := newGate(t)
+	s := newScopes(t, g)
+	dir := openDir(t)
+	py, sh, loader := python(t), real(t, "sh"), loaderPath(t)
+	prog := marker(t, filepath.Join(dir, "prog"))
+	script := filepath.Join(dir, "script")
+	if err := os.WriteFile(script, []byte("#!"+sh+"\necho text\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	byMemory := "import os, sys\nf = os.memfd_create('x', 0)\nos.write(f, open(sys.argv[1], 'rb').read())\nos.execve('/proc/self/fd/%d' % f, ['x'], {})"
+	byDescriptor := "import os, sys\nos.execve(os.open(sys.argv[1], os.O_RDONLY), ['x'], {})"
+	byThread := "import os, sys, threading\nt = threading.Thread(target=lambda: os.execv(sys.argv[1], ['x']))\nt.start()\nt.join()"
+	ways := map[string][]string{
+		"by its path":         {prog},
+		"by a link of /proc":  {"/proc/self/root" + prog},
+		"by an interpreter":   {sh, "-c", "exec " + prog},
+		"in memory":           {py, "-I", "-S", "-c", byMemory, prog},
+		"by a descriptor":     {py, "-I", "-S", "-c", byDescriptor, prog},
+		"by another thread":   {py, "-I", "-S", "-c", byThread, prog},
+		"as another session":  {sh, "-c", "trap '' HUP; (" + prog + ") & wait"},
+		"a copy":              {sh, "-c", "exec " + copyProgram(t, prog, filepath.Join(dir, "copy"))},
+		"interpreters' files": {script},
+		"loaders' files":      {loader, real(t, "true")},
+	}
+	left := map[string]bool{"interpreters' files": true, "loaders' files": true}
+	run := func(argv []string) ([]byte, error) { return as(t, madeUp, "", argv[0], argv[1:]...).Output() }
+	for name, argv := range ways {
+		if out, err := run(argv); len(out) == 0 && err != nil {
+			t.Fatalf("%s, without a scope: %v", name, err)
+		}
+	}
+	of := Scope{ScopeUID, uint64(madeUp)}
+	if err := s.SetLife(of, []File{identify(t, g, py), identify(t, g, sh), identify(t, g, loader)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	setScope(t, s, of, Rule{Serial: 1, Enforce: true})
+	for name, argv := range ways {
+		out, err := run(argv)
+		if left[name] && err != nil {
+			t.Errorf("%s is a limit no more: %q, %v", name, out, err)
+		}
+		if !left[name] && len(out) > 0 {
+			t.Errorf("%s: %q, %v", name, out, err)
+		}
 	}
 }
 
