@@ -31,9 +31,9 @@ const (
 	maxPrograms     = 16 << 10
 	maxUserPrograms = 64 << 10
 	// maxPlaces are set for one execution, maxUserPlaces for all of one user other
-	// than root; the gate has room for the names of two such users.
+	// than root; the gate has room for the names of four such users.
 	maxPlaces     = 16 << 10
-	maxUserPlaces = 32 << 10
+	maxUserPlaces = 64 << 10
 	// maxShut paths a supervisor may want shut besides.
 	maxShut = 64
 	// maxLogged denials of one execution are logged; all are counted.

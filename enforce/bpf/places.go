@@ -365,19 +365,44 @@ func put[K comparable, V any](m *ebpf.Map, want map[K]V, rank func(V) uint32) er
 	return nil
 }
 
-// drop removes the entries that are mine and not wanted, those of the highest
-// rank first.
-func drop[K comparable, V any](m *ebpf.Map, want map[K]V, rank func(V) uint32, mine func(K, V) bool) error {
-	old := map[K]V{}
+// each shows every entry of a map, many with one system call where the kernel can.
+// What others put or delete meanwhile may be missing.
+func each[K comparable, V any](m *ebpf.Map, show func(K, V)) error {
+	keys, values := make([]K, 1024), make([]V, 1024)
+	var at ebpf.MapBatchCursor
+	for first := true; ; first = false {
+		n, err := m.BatchLookup(&at, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			if first {
+				break // one by one
+			}
+			return err
+		}
+		for i := range n {
+			show(keys[i], values[i])
+		}
+		if err != nil { // that was all
+			return nil
+		}
+	}
 	var k K
 	var v V
 	it := m.Iterate()
 	for it.Next(&k, &v) {
+		show(k, v)
+	}
+	return it.Err()
+}
+
+// drop removes the entries that are mine and not wanted, those of the highest
+// rank first.
+func drop[K comparable, V any](m *ebpf.Map, want map[K]V, rank func(V) uint32, mine func(K, V) bool) error {
+	old := map[K]V{}
+	if err := each(m, func(k K, v V) {
 		if _, keep := want[k]; !keep && mine(k, v) {
 			old[k] = v
 		}
-	}
-	if err := it.Err(); err != nil {
+	}); err != nil {
 		return err
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(old), func(a, b K) int { return cmp.Compare(rank(old[b]), rank(old[a])) }) {

@@ -142,6 +142,27 @@ func (s *scene) floor(t *testing.T) {
 	}
 }
 
+// rewrites: scripts and programs that ran can be written anew, also while they
+// run, and what then stands there is looked at and runs: copies are what is
+// approved, never what may be written.
+func (s *scene) rewrites(t *testing.T) {
+	t.Helper()
+	const script = `set -e
+printf '#!/bin/sh\necho first\n' > s; chmod +x s; ./s
+printf 'echo second\n' >> s; ./s
+cat /usr/local/bin/victim > v; chmod +x v; ./v read own
+./v wait - > out & until [ -s out ]; do sleep 0.1; done
+cat s > v; ./v
+kill $!`
+	out, err := s.exeq("run", "--tier", "kernel", "--", "/bin/sh", "-c", script).Output()
+	if want := "first\nfirst\nsecond\nread own: 0\nfirst\nsecond\n"; err != nil || string(out) != want {
+		t.Errorf("files that are written after they ran: %v\n%s", err, out)
+		if e, ok := err.(*exec.ExitError); ok {
+			t.Logf("%s", e.Stderr)
+		}
+	}
+}
+
 // TestKernel: what the rights give goes on, and nothing else, beside the walls of
 // the tier rootless and by the kernel's gate alone, uid 0 included; also without
 // the daemon.
@@ -236,6 +257,7 @@ func TestKernel(t *testing.T) {
 			if r := resultOf(t, outcome()); r.Code != "revoked" || r.Status != 137 {
 				t.Errorf("%+v", r)
 			}
+			s.rewrites(t)
 			s.floor(t)
 		})
 	}

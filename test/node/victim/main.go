@@ -23,6 +23,7 @@ var attempts = map[string]func(arg string) error{
 	"wait": func(string) error {
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
+		fmt.Println("waiting")
 		<-c
 		return nil
 	},
