@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"unsafe"
 
@@ -167,6 +169,9 @@ func (r *running) apply() error {
 		a.Downgrades = append(a.Downgrades, fmt.Sprintf("%s %s: %s", exeq.EncodeBytes(d.Path), d.Access, d.Reason))
 	}
 	for _, p := range r.plan.unprotected {
+		if st, err := os.Stat(filepath.Dir(p)); err == nil && st.IsDir() && r.achieved() >= exeq.TierKernel {
+			continue // the gate holds the name
+		}
 		a.Downgrades = append(a.Downgrades, fmt.Sprintf("%s: does not exist yet, so nothing keeps it from being made", exeq.EncodeBytes(p)))
 	}
 	q := r.launch.Rights.Quotas

@@ -198,8 +198,9 @@ func endpoints(proxy netip.AddrPort) []bpf.Endpoint {
 }
 
 // approve lets a program be executed, or a file be mapped executable: the file
-// behind the descriptor, in the state in which it was hashed here. That it stands for the path is the
-// supervisor's word; whether the path may be executed at all is the permit's.
+// behind the descriptor, in the state in which it was hashed here. That it
+// stands for the path is the supervisor's word; whether the path may be executed
+// at all is the permit's.
 func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error) {
 	x, err := n.owned(p, r.Permit)
 	if err != nil {

@@ -82,6 +82,7 @@ func (s *scene) scenery(victim string) (all []attempt) {
 		{"handle", "/etc/shadow", false},
 		{"read", filepath.Join(s.work, ".env"), false},
 		{"rename", filepath.Join(s.work, ".env"), false},
+		{"write", filepath.Join(s.work, ".envrc"), false}, // which is not there
 		{"read", filepath.Join(s.dir, "elsewhere", "file"), false},
 		{"list", s.dir, false},
 		{"list", filepath.Join(s.dir, "home", "state"), false},
@@ -188,8 +189,12 @@ func TestKernel(t *testing.T) {
 				}
 			}
 
-			made := filepath.Join(s.work, "new")
-			s.must(os.Remove(made))
+			clean := func() { // what one makes is not there for the next
+				for _, made := range []string{filepath.Join(s.work, "new"), filepath.Join(s.work, ".envrc"), "/etc/new"} {
+					os.Remove(made)
+				}
+			}
+			clean()
 			_, h, outcome := s.running(victim, "wait", "-")
 			dir, err := os.Open(filepath.Join(s.cgroup, h.Permit))
 			s.must(err)
@@ -219,7 +224,7 @@ func TestKernel(t *testing.T) {
 			}
 			s.kill()
 			s.start()
-			s.must(os.Remove(made))
+			clean()
 
 			// Beside all walls: whatever refuses first.
 			proof := filepath.Join(s.work, "proof.json")
