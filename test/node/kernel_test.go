@@ -32,7 +32,7 @@ func TestMachine(t *testing.T) {
 	for _, name := range []string{"sh", "cat", "chmod", "ls", "sleep", "true", "touch"} {
 		files = append(files, "/bin/"+name)
 	}
-	vm.Test(t, vm.Tests{Kernel: "6.12", Run: "^TestKernel$", Files: files, Env: []string{inMachine + "=" + bin}, OwnTime: true, Timeout: 12 * time.Minute})
+	vm.Test(t, vm.Tests{Kernel: "6.12", Run: "^TestKernel$", Files: files, Env: []string{inMachine + "=" + bin}, OwnTime: true, Timeout: 30 * time.Minute})
 }
 
 // attempt is one thing that the victim tries, and what it must be answered in

@@ -51,7 +51,7 @@ var ErrUnavailable = errors.New("no virtual machine here")
 // errBoot: the job never began.
 var errBoot = errors.New("it did not boot")
 
-const bootTimeout = 3 * time.Minute
+const bootTimeout = 5 * time.Minute
 
 // Run boots a machine, runs the job in it and reports. A machine that does not
 // get to the job is started once more, which emulation sometimes needs; a job
