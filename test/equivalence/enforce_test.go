@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"log"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -20,24 +19,15 @@ import (
 	"github.com/exeq/exeq/test/house"
 )
 
-var built string
-
-func TestMain(m *testing.M) {
-	var err error
-	if built, err = house.Build(); err == nil {
-		err = house.Command("go", "build", "-o", filepath.Join(built, "probe"), "testdata/probe/main.go")
-	}
-	if err == nil {
-		err = house.Command("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-o", filepath.Join(built, "prog"), "testdata/prog.c")
-	}
-	code := 1
-	if err != nil {
-		log.Print(err)
-	} else {
-		code = m.Run()
-	}
-	os.RemoveAll(built)
-	os.Exit(code)
+// build makes the commands, the probe and what it executes.
+func build(t *testing.T) (dir string) {
+	t.Helper()
+	dir, err := house.Build()
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, err)
+	must(t, house.Command("go", "build", "-o", filepath.Join(dir, "probe"), "testdata/probe/main.go"))
+	must(t, house.Command("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-o", filepath.Join(dir, "prog"), "testdata/prog.c"))
+	return dir
 }
 
 func must(t *testing.T, err error) {
@@ -82,7 +72,7 @@ func listen(t *testing.T) (ends []endpoint) {
 	return ends
 }
 
-func newGround(t *testing.T, h *house.House, n uint64, ends []endpoint) *ground {
+func newGround(t *testing.T, h *house.House, built string, n uint64, ends []endpoint) *ground {
 	t.Helper()
 	g := &ground{world: &world{Rand: rand.New(rand.NewPCG(n, 2)), ends: ends}, sum: map[string]string{}}
 	g.dir = h.Mkdir(fmt.Sprintf("g%d", n))
@@ -212,7 +202,7 @@ func (g *ground) ways(f string) []string {
 // TestEnforced: what a tier lets happen under random policies is what the naive
 // interpreter says, and nothing else.
 func TestEnforced(t *testing.T) {
-	n := seed(t)
+	n, built := seed(t), build(t)
 	ends := listen(t)
 	for _, tier := range house.Tiers {
 		for user, uid := range house.Users() {
@@ -220,7 +210,7 @@ func TestEnforced(t *testing.T) {
 				h := house.New(t, built, uid, tier)
 				tried, allowed, narrowed := 0, 0, 0
 				for i := range uint64(house.Rounds(4)) {
-					a, b, c := enforced(t, h, n+i, ends)
+					a, b, c := enforced(t, h, built, n+i, ends)
 					tried, allowed, narrowed = tried+a, allowed+b, narrowed+c
 					if t.Failed() {
 						t.Fatalf("EXEQ_SEED=%d", n+i)
@@ -235,9 +225,9 @@ func TestEnforced(t *testing.T) {
 }
 
 // enforced runs the probe under one random policy.
-func enforced(t *testing.T, h *house.House, n uint64, ends []endpoint) (tried, allowed, narrowed int) {
+func enforced(t *testing.T, h *house.House, built string, n uint64, ends []endpoint) (tried, allowed, narrowed int) {
 	t.Helper()
-	g := newGround(t, h, n, ends)
+	g := newGround(t, h, built, n, ends)
 	defer os.RemoveAll(g.dir)
 	bin := filepath.Join(g.dir, "bin")
 	p := policy{
