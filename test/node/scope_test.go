@@ -31,6 +31,7 @@ var (
 type scopeScene struct {
 	*scene
 	policy, over string
+	uncontained  bool // runc starts no containers here
 }
 
 func newScopeScene(t *testing.T) *scopeScene {
@@ -116,7 +117,7 @@ func (s *scopeScene) starters(uid int) map[string]func(program string, args ...s
 		// A user namespace calls the user root.
 		"a user namespace": with("setpriv", "--reuid", id, "--regid", id, "--clear-groups", "unshare", "-U", "-r"),
 	}
-	if _, err := exec.LookPath("runc"); err == nil {
+	if _, err := exec.LookPath("runc"); err == nil && !s.uncontained {
 		out["a container"] = func(program string, args ...string) *exec.Cmd { return s.container(uid, program, args...) }
 	}
 	return out
@@ -165,7 +166,9 @@ func TestScope(t *testing.T) {
 	for name, start := range s.starters(governed) {
 		if out, err := says(start(printf, "alive")); out != "alive" {
 			if name == "a container" {
-				t.Skipf("runc does not start containers here: %v", err)
+				t.Logf("not tried: runc starts no containers here: %v", err)
+				s.uncontained = true
+				continue
 			}
 			t.Fatalf("%s, without a scope: %q, %v", name, out, err)
 		}
