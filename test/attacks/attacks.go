@@ -110,6 +110,13 @@ func lonely() map[exeq.Tier]Outcome {
 	return o
 }
 
+// unlessKernel is tiers, and what the kernel's own gate refuses.
+func unlessKernel(rootless, nested Outcome) map[exeq.Tier]Outcome {
+	o := tiers(rootless, nested)
+	o[exeq.TierKernel] = Denied
+	return o
+}
+
 // Proof is how the harness knows that an attack succeeded; it never asks the
 // attack's exit status.
 type Proof struct {

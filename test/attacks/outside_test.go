@@ -168,7 +168,7 @@ func (e *ears) stream(s *scene, network, address string) string {
 func (e *ears) packets(c net.PacketConn) {
 	e.all = append(e.all, c)
 	last := random("last")
-	told := make(chan struct{})
+	told := make(chan struct{}, 1) // asked as often as somebody wants to know
 	e.flush = append(e.flush, func() { // datagrams keep their order
 		if d, err := net.Dial(c.LocalAddr().Network(), c.LocalAddr().String()); err == nil {
 			io.WriteString(d, last)
@@ -184,7 +184,7 @@ func (e *ears) packets(c net.PacketConn) {
 				return
 			}
 			if string(buf[:n]) == last {
-				close(told)
+				told <- struct{}{}
 				continue
 			}
 			e.note(buf[:n])

@@ -1,0 +1,135 @@
+//go:build linux
+
+package attacks
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/test/vm"
+)
+
+// TestKernel runs in tier kernel what it can of the attacks, as root and as an
+// ordinary user, in a machine with Debian's kernel: the one that the other tiers
+// are tested on may have no BPF LSM.
+func TestKernel(t *testing.T) {
+	if os.Getenv(inMachine) != "" {
+		inside(t)
+		return
+	}
+	t.Parallel()
+	for _, program := range []func() (string, error){exeqPath, nodePath} {
+		if _, err := program(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin := filepath.Join(world.dir, "bin")
+	vm.Test(t, vm.Tests{Kernel: "6.12", Run: "^TestKernel$", Files: []string{bin, "/usr/bin/true", "/usr/bin/id"},
+		Env: []string{inMachine + "=" + bin}, OwnTime: true, Timeout: 12 * time.Minute})
+}
+
+// inside is the machine's part. There a program takes tens of times as long, so
+// the rows of one policy share a scene and an execution, in which one program
+// starts them one after the other; each is first shown to succeed ungoverned in
+// a scene of its own, once for both users. What is left out is named.
+func inside(t *testing.T) {
+	var tally tally
+	left := 0
+	leave := func(name, why string) {
+		left++
+		fmt.Printf("left out: %s: %s\n", name, why)
+	}
+	var rows []Attack
+	for _, fam := range Families {
+		for _, a := range fam.Attacks {
+			a.Name = fam.Name + "/" + a.Name
+			if why := stays(a); why != "" {
+				leave(a.Name, why)
+				continue
+			}
+			uid := 0
+			if a.Who == "user" {
+				uid = users()["user"]
+			}
+			t.Run("control/"+a.Name, func(t *testing.T) {
+				if won, _, r := ungoverned(t, a, uid); !won {
+					leave(a.Name, fmt.Sprintf("there it does not even succeed ungoverned (%d, %q)", r.code, clean(r.err)))
+					return
+				}
+				rows = append(rows, a)
+			})
+		}
+	}
+	for user, uid := range users() {
+		got, why := achieved(t, exeq.TierKernel, uid)
+		if got != exeq.TierKernel {
+			t.Fatalf("%s asked for kernel and got %s: %s", user, got, why)
+		}
+		for name, policy := range map[string]string{"noTool": noTool} {
+			t.Run(user+"/"+name, func(t *testing.T) {
+				var mine []Attack
+				for _, a := range rows {
+					if a.Policy == policy && (a.Who == "" || a.Who == user) {
+						mine = append(mine, a)
+					}
+				}
+				together(t, mine, policy, uid, &tally)
+			})
+		}
+	}
+	fmt.Printf("%s; %d attacks left out\n", tally.line(), left)
+}
+
+// together runs attacks in one execution and judges each.
+func together(t *testing.T, all []Attack, policy string, uid int, tally *tally) {
+	var lines strings.Builder
+	for _, a := range all {
+		fmt.Fprintln(&lines, a.Line)
+	}
+	whole := Attack{Line: "./each \n" + lines.String(), Policy: policy}
+	s := newScene(t, whole, uid)
+	mark := random("mark-")
+	s.write(s.places["ws"]+"/list", mark+"\n"+s.expand(lines.String()), 0o644)
+	r := s.run(Attack{}, s.governed(whole, exeq.TierKernel, []string{"./each", "list"}), nil)
+	r.gone = die(s.places["token"], living, 15*time.Second)
+	said := strings.Split(string(r.out), mark)
+	if len(said) != len(all)+1 {
+		t.Fatalf("%d of %d attacks came to an end (exit %d)\nstdout: %s\nstderr: %s", len(said)-1, len(all), r.code, clean(r.out), clean(r.err))
+	}
+	for i, a := range all {
+		one := &result{out: []byte(said[i]), gone: r.gone}
+		fmt.Sscan(said[i+1], &one.code)
+		want := a.Want(exeq.TierKernel)
+		got := judge(a, want, s.succeeded(t, a.Proof, one), one)
+		if got != want && !(want == Stopped && (got == Denied || got == Contained || got == Killed)) {
+			t.Errorf("%s: outcome %q, want %q; proof: %s (exit %d)\n%s", a.Name, got, want, s.expand(a.Proof.String()), one.code, clean(one.out))
+			got = ""
+		}
+		tally.add(exeq.TierKernel, uid, got)
+	}
+}
+
+// stays says why a row is not run in the machine.
+func stays(a Attack) string {
+	program, _, _ := strings.Cut(strings.TrimPrefix(a.Line, "./"), " ")
+	switch {
+	case a.Wrap != "" || a.Terminal || a.Deep || a.Direct || a.Quotas != (exeq.Quotas{}):
+		return "it needs an execution or a world of its own"
+	case a.Policy != noTool:
+		return "only the rows about forbidden bytes are judged there yet"
+	case a.Then != "":
+		return "somebody outside must act while it runs"
+	case !strings.HasPrefix(a.Line, "./") || strings.ContainsAny(a.Line, ";&|'\"\\*"):
+		return "its line is for a shell and its tools"
+	case program == "race" || strings.HasPrefix(a.Line, "./proc sweep"):
+		return "it takes too long on a processor that is interpreted"
+	case world.programs[program] == "" && !strings.HasSuffix(program, "-reader"):
+		return "there is no " + program
+	}
+	return lacks(a)
+}
