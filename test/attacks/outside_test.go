@@ -168,7 +168,7 @@ func (e *ears) stream(s *scene, network, address string) string {
 func (e *ears) packets(c net.PacketConn) {
 	e.all = append(e.all, c)
 	last := random("last")
-	told := make(chan struct{}, 1) // asked as often as somebody wants to know
+	told := make(chan struct{}, 1)     // asked as often as somebody wants to know
 	e.flush = append(e.flush, func() { // datagrams keep their order
 		if d, err := net.Dial(c.LocalAddr().Network(), c.LocalAddr().String()); err == nil {
 			io.WriteString(d, last)
