@@ -159,7 +159,9 @@ type Running interface {
 	Renew(r Renewal) error
 	// Reload tells enforcement that the policy set changed: cached rulings
 	// are void and open connections are decided again.
-	Reload()
+	// Whoever decides besides takes back what the set in force denies. An error:
+	// it did not, and the execution must end.
+	Reload(ctx context.Context) error
 	// Hold stops every process and suspends the lease; Resume goes on.
 	Hold() error
 	Resume() error
@@ -172,7 +174,8 @@ type Running interface {
 	Exited()
 	// Lapsed says, once the tree is gone, why the lease's holder killed it;
 	// nil when it did not. A *[QuotaError]: the permit's wall time was up, a
-	// bound that no renewal passes. Renew answers with the same.
+	// bound that no renewal passes. Renew answers with the same. An ErrRevoked:
+	// a revocation reached whoever holds it besides before it reached us.
 	Lapsed() error
 	// Wait returns how the first process ended, when the whole tree is gone.
 	Wait() (Exit, error)

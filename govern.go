@@ -87,7 +87,7 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 	code, err := x.verify(ctx, run)
 	x.move(Ending)
 	if code != "exited" {
-		err = errors.Join(err, run.Kill(code))
+		code, err = x.kill(run, code, err)
 		err = errors.Join(err, x.revoked(code, err))
 	}
 	exit, werr := run.Wait()

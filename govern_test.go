@@ -140,10 +140,10 @@ func (r *rig) Evidence(context.Context) (*Evidence, error) {
 	}
 	return &Evidence{Challenge: "c"}, nil
 }
-func (r *rig) Reload()            { r.note("reload") }
-func (r *rig) Hold() error        { return nil }
-func (r *rig) Resume() error      { return nil }
-func (r *rig) Stops() <-chan bool { return nil }
+func (r *rig) Reload(context.Context) error { r.note("reload"); return nil }
+func (r *rig) Hold() error                  { return nil }
+func (r *rig) Resume() error                { return nil }
+func (r *rig) Stops() <-chan bool           { return nil }
 func (r *rig) Kill(reason string) error {
 	r.note("kill")
 	r.killed = reason

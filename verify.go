@@ -40,7 +40,10 @@ func (x *Execution) verify(ctx context.Context, run Running) (string, error) {
 	for {
 		select {
 		case <-exited:
-			if err := run.Lapsed(); err != nil {
+			switch err := run.Lapsed(); {
+			case errors.Is(err, ErrRevoked):
+				return "revoked", err
+			case err != nil:
 				return t.lapsed(err)
 			}
 			return "exited", nil
@@ -145,6 +148,16 @@ func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, er
 	return "", nil
 }
 
+// kill ends the tree for a reason, unless the issuer's word had come by another
+// way meanwhile: then that is the reason.
+func (x *Execution) kill(run Running, code string, why error) (string, error) {
+	err := run.Kill(code)
+	if lapsed := run.Lapsed(); code != "revoked" && errors.Is(lapsed, ErrRevoked) {
+		code, why = "revoked", lapsed
+	}
+	return code, errors.Join(why, err)
+}
+
 // reevaluate decides the run again when the active policy set changed: it goes
 // on only if the new set permits it with rights that cover those in force.
 func (x *Execution) reevaluate(ctx context.Context, run Running) error {
@@ -175,7 +188,9 @@ func (x *Execution) decideAgain(ctx context.Context, run Running, d Decider) err
 	x.mu.Lock()
 	x.decider = d
 	x.mu.Unlock()
-	run.Reload()
+	if err := run.Reload(ctx); err != nil {
+		return fmt.Errorf("%w: the policy in force now does not reach it: %w", ErrRevoked, err)
+	}
 	x.recheck()
 	return nil
 }

@@ -54,6 +54,7 @@ type notification struct {
 	ip    uint64
 	args  [6]uint64
 
+	epoch    uint64     // of the policy set when it came; not the kernel's
 	admitted []admitted // what an execve was decided to run; not the kernel's
 }
 
@@ -121,7 +122,8 @@ type notifier struct {
 	began   int64             // when the execution did, as files have it
 	held    chan struct{}     // not nil: nothing is answered until it closes
 	rulings map[rulingKey]bool
-	vouched map[vouched]bool // the warden lets them be executed or mapped, in that state
+	epoch   uint64               // of the policy set, see reload
+	vouched map[vouched]vouchers // the warden lets them be executed or mapped, in that state
 	// free are files that lie where rights leave everything executable, and
 	// that need nothing else but such files: by their inode on such a mount
 	// they are known to be allowed, whatever they are called.
@@ -150,7 +152,7 @@ func (n *notifier) next() (*notification, error) {
 		switch errno := n.ioctl(ioctlRecv, unsafe.Pointer(q)); errno {
 		case 0:
 			n.mu.Lock()
-			n.waiting[q.id] = q.pid
+			n.waiting[q.id], q.epoch = q.pid, n.epoch
 			n.mu.Unlock()
 			return q, nil
 		case unix.EINTR:
@@ -367,13 +369,6 @@ func (n *notifier) ask(a exeq.Activity) bool {
 		n.mu.Unlock()
 	}
 	return true
-}
-
-// reload voids what was ruled.
-func (n *notifier) reload() {
-	n.mu.Lock()
-	n.rulings = map[rulingKey]bool{}
-	n.mu.Unlock()
 }
 
 // readString reads a NUL-terminated string of at most limit bytes.

@@ -279,7 +279,7 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 			}
 		}
 		n.decided.add(f, a.Resource)
-		return n.vouchInPlace(a, f)
+		return n.vouchInPlace(q, a, f)
 	}
 	if err := n.approver.Approve(p, f, c); err != nil {
 		return err
@@ -290,7 +290,7 @@ func (n *notifier) admit(p programs.Process, q *notification, f *programs.File, 
 	if !n.vouches(action) {
 		return nil
 	}
-	return n.vouch(a, c.File) // in its place, which may have changed its mode
+	return n.vouch(q, a, c.File) // in its place, which may have changed its mode
 }
 
 // foreign words the refusal of a file whose mount is not in the execution's
@@ -372,7 +372,7 @@ func (n *notifier) mapFile(q *notification) {
 		a := exeq.Activity{Action: exeq.ActionMap, PID: int(q.pid), Resource: exeq.Resource{Type: "Program", ID: exeq.EncodeBytes(f.Path)}}
 		switch a.Resource.SHA256, err = n.store.Digest(f, n.going(q)); {
 		case err == nil:
-			if err := n.vouchInPlace(a, f); err != nil {
+			if err := n.vouchInPlace(q, a, f); err != nil {
 				n.failAs(q, err)
 				return
 			}
@@ -415,7 +415,7 @@ func (n *notifier) mapCopy(q *notification, fd int, a exeq.Activity, c *programs
 		return
 	}
 	if n.vouches(a.Action) {
-		if err := n.vouch(a, c.File); err != nil {
+		if err := n.vouch(q, a, c.File); err != nil {
 			n.failAs(q, err)
 			return
 		}

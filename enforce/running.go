@@ -61,7 +61,7 @@ func newRunning(s *launching, store *programs.Store) *running {
 	r.notify = &notifier{
 		fd: -1, gate: s.launch.Gate, warden: s.opt.Warden, rights: s.launch.Rights, store: store, approver: r.binds, who: s.who,
 		sockets: &socketTable{diag: -1}, log: s.opt.Logger, ctx: ctx, cancel: cancel, out: s.opt.Messages,
-		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, vouched: map[vouched]bool{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(), less: kernelLess(&s.report),
+		waiting: map[uint64]uint32{}, rulings: map[rulingKey]bool{}, vouched: map[vouched]vouchers{}, chained: map[programs.Identity]bool{}, mapped: map[programs.Identity]bool{}, free: map[programs.Identity]exeq.Resource{}, root: -1, began: coarseNow(), less: kernelLess(&s.report),
 	}
 	if s.launch.Observe {
 		r.notify.observer = &observer{seen: map[told]bool{}}
@@ -262,7 +262,7 @@ func (r *running) Applied() exeq.Applied { return r.applied }
 func (r *running) Stops() <-chan bool { return r.stops }
 
 // Reload implements exeq.Running.
-func (r *running) Reload() { r.notify.reload() }
+func (r *running) Reload(ctx context.Context) error { return r.notify.reload(ctx) }
 
 // Exited implements exeq.Running.
 func (r *running) Exited() { <-r.gone }

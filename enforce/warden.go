@@ -28,6 +28,9 @@ type Warden interface {
 	// (EncodeBytes) and was decided on. Mapped: mapped executable, and not
 	// executed; a warden below the tier kernel does not hold that.
 	Approve(ctx context.Context, path string, digest exeq.Digest, f *os.File, mapped bool) error
+	// Withdraw takes back whatever was approved as these bytes at path: it is not
+	// executed or mapped any more. What runs goes on.
+	Withdraw(ctx context.Context, path string, digest exeq.Digest) error
 	// Challenge is what the next renewal answers; Renew brings it.
 	Challenge(ctx context.Context) (string, error)
 	Renew(ctx context.Context, n exeq.Renewal) error
@@ -37,7 +40,7 @@ type Warden interface {
 	// Hold stops every process and suspends the lease, Resume goes on.
 	Hold(ctx context.Context) error
 	Resume(ctx context.Context) error
-	// Over is called once nothing is alive, and says why the warden ended it
-	// (empty if it did not).
-	Over(ctx context.Context) (string, error)
+	// Over is called once nothing is alive, and says why the warden ended it: nil
+	// if it did not, an exeq.ErrRevoked if the issuer had signed so.
+	Over(ctx context.Context) (ended, err error)
 }

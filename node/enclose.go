@@ -247,8 +247,34 @@ func (n *Node) approve(p *peer, r *wire.Approve, f *os.File) (exeq.Digest, error
 	if err := n.allow(x, r, f, file); err != nil {
 		return digest, fmt.Errorf("%w: %w", wire.ErrGate, err)
 	}
-	x.programs[file] = true
+	if as := (approved{r.Path, digest}); !slices.Contains(x.programs[file], as) {
+		x.programs[file] = append(x.programs[file], as)
+	}
 	return digest, nil
+}
+
+// withdraw takes back whatever was approved as that, also where the file was
+// approved as something else besides: whoever wants that asks again.
+func (n *Node) withdraw(p *peer, r *wire.Withdraw) error {
+	x, err := n.owned(p, r.Permit)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.in(enclosed, held); err != nil {
+		return err
+	}
+	for file, as := range x.programs {
+		if !slices.Contains(as, approved{r.Path, r.SHA256}) {
+			continue
+		}
+		if err := n.gate.Forbid(x.cgroup, file); err != nil {
+			return fmt.Errorf("%w: %w", wire.ErrGate, err)
+		}
+		delete(x.programs, file)
+	}
+	return nil
 }
 
 // allow enters what was approved. A copy that stands for the path (the

@@ -63,12 +63,19 @@ type execution struct {
 	loose      time.Duration // while held: since when it does not stand still; 0: it does
 	challenge  string
 	challenged time.Duration
-	programs   map[bpf.File]bool
-	denials    int           // of the gate, in all
-	denied     []wire.Denied // that were not told yet
-	more       int           // beyond these
-	why        string        // why the node ended it
-	gone       chan struct{} // closed when nothing of it is alive
+	programs   map[bpf.File][]approved // and as what
+	denials    int                     // of the gate, in all
+	denied     []wire.Denied           // that were not told yet
+	more       int                     // beyond these
+	why        string                  // why the node ended it
+	revoked    bool                    // by a revocation
+	gone       chan struct{}           // closed when nothing of it is alive
+}
+
+// approved is what a file was approved as.
+type approved struct {
+	path   string
+	digest exeq.Digest
 }
 
 // boottime is CLOCK_BOOTTIME, which goes on in suspend.
@@ -102,7 +109,7 @@ func (n *Node) admit(p *peer, a *wire.Admit, size int64) error {
 	}
 	x := &execution{
 		permit: read.Body.ID, issuer: t.issuer, rights: a.Rights, size: size, state: admitting, since: boottime(),
-		dir: filepath.Join(n.c.Cgroup, read.Body.ID), programs: map[bpf.File]bool{}, gone: make(chan struct{}),
+		dir: filepath.Join(n.c.Cgroup, read.Body.ID), programs: map[bpf.File][]approved{}, gone: make(chan struct{}),
 		lease: time.Duration(read.Body.LeaseMillis) * time.Millisecond,
 	}
 	if err := n.reserve(x, p); err != nil {
@@ -223,7 +230,7 @@ func (x *execution) in(states ...state) error {
 	switch {
 	case slices.Contains(states, x.state):
 		return nil
-	case x.why != "":
+	case x.why != "" || x.revoked:
 		return fmt.Errorf("%w: %s", exeq.ErrRevoked, x.why)
 	}
 	return fmt.Errorf("%w: it is %s", wire.ErrState, x.state)
@@ -298,7 +305,7 @@ func (n *Node) revoke(v *exeq.Revocation) error {
 	if err := permit.CheckRevocation(x.issuer, x.permit, *v); err != nil {
 		return err
 	}
-	return n.end(x, "revoked: "+exeq.EncodeBytes(v.Reason))
+	return n.endAs(x, exeq.EncodeBytes(v.Reason), true)
 }
 
 // hold freezes the execution and suspends its lease.
@@ -376,12 +383,14 @@ func (n *Node) over(p *peer, id string) (*wire.Answer, error) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.tell(&wire.Answer{Ended: x.why}), nil
+	return x.tell(&wire.Answer{Ended: x.why, Revoked: x.revoked}), nil
 }
 
 // end kills everything of an execution: the map first, then cgroup.kill, then
 // populated 0. Whoever comes second waits for the first.
-func (n *Node) end(x *execution, why string) error {
+func (n *Node) end(x *execution, why string) error { return n.endAs(x, why, false) }
+
+func (n *Node) endAs(x *execution, why string, revoked bool) error {
 	x.mu.Lock()
 	if x.state == ending || x.state == ended {
 		x.mu.Unlock()
@@ -393,11 +402,11 @@ func (n *Node) end(x *execution, why string) error {
 		}
 	}
 	was := x.state
-	x.state, x.since, x.why, x.challenge = ending, boottime(), why, ""
+	x.state, x.since, x.why, x.revoked, x.challenge = ending, boottime(), why, revoked, ""
 	cgroup := x.cgroup
 	x.mu.Unlock()
-	if why != "" {
-		n.log.Warn("ended", "permit", x.permit, "why", why)
+	if why != "" || revoked {
+		n.log.Warn("ended", "permit", x.permit, "why", why, "revoked", revoked)
 	}
 	go n.bury(x, was, cgroup)
 	select {

@@ -95,8 +95,8 @@ func TestRevocation(t *testing.T) {
 	}
 	a, err := w.ask(wire.Request{Over: &wire.Named{Permit: d.permit.Body.ID}})
 	must(t, err)
-	if a.Ended != "revoked: because" {
-		t.Errorf("%q", a.Ended)
+	if a.Ended != "because" || !a.Revoked {
+		t.Errorf("%q, revoked: %t", a.Ended, a.Revoked)
 	}
 }
 

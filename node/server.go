@@ -414,6 +414,8 @@ func (n *Node) do(p *peer, r *wire.Request, size int64, fds []*os.File) (*wire.A
 	case r.Approve != nil:
 		d, err := n.approve(p, r.Approve, fds[0])
 		return &wire.Answer{SHA256: &d}, err
+	case r.Withdraw != nil:
+		return nil, n.withdraw(p, r.Withdraw)
 	case r.Challenge != nil:
 		return n.challenge(p, r.Challenge.Permit)
 	case r.Renew != nil:

@@ -65,11 +65,11 @@ func (r *running) Renew(n exeq.Renewal) error {
 	return nil
 }
 
-func (r *running) Reload()                  {}
-func (r *running) Hold() error              { return errors.New("not held") }
-func (r *running) Resume() error            { return errors.New("not held") }
-func (r *running) Stops() <-chan bool       { return nil }
-func (r *running) Kill(string) error        { <-r.gone; return nil }
-func (r *running) Exited()                  { <-r.gone }
-func (r *running) Lapsed() error            { return nil }
-func (r *running) Wait() (exeq.Exit, error) { <-r.gone; return exeq.Exit{}, nil }
+func (r *running) Reload(context.Context) error { return nil }
+func (r *running) Hold() error                  { return errors.New("not held") }
+func (r *running) Resume() error                { return errors.New("not held") }
+func (r *running) Stops() <-chan bool           { return nil }
+func (r *running) Kill(string) error            { <-r.gone; return nil }
+func (r *running) Exited()                      { <-r.gone }
+func (r *running) Lapsed() error                { return nil }
+func (r *running) Wait() (exeq.Exit, error)     { <-r.gone; return exeq.Exit{}, nil }

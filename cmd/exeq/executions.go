@@ -314,9 +314,11 @@ func revoke(ctx context.Context, c *call) int {
 	if !live {
 		return c.fail(fmt.Errorf("execution %s does not run; exeq ps lists those that do", id))
 	}
-	if err := in.Revoke(ctx, id, reason); err != nil {
+	signed, err := in.Revoke(ctx, id, reason)
+	if err != nil {
 		return c.fail(err)
 	}
+	node := revokeAtNode(ctx, signed)
 	deadline := time.Now().Add(exeq.DefaultLease + 2*time.Second)
 	for live && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
@@ -327,10 +329,21 @@ func revoke(ctx context.Context, c *call) int {
 			return c.fail(err)
 		}
 	}
-	if asJSON {
-		printJSON(c.stdout, map[string]any{"execution": id, "ended": !live})
-	}
+	dead := !live
 	if live {
+		select { // an execution that the node does not hold is its supervisor's alone
+		case err := <-node:
+			dead = err == nil
+		default:
+		}
+	}
+	if asJSON {
+		printJSON(c.stdout, map[string]any{"execution": id, "ended": dead, "recorded": !live})
+	}
+	switch {
+	case live && dead:
+		fmt.Fprintf(c.stderr, "exeq revoke: the node ended execution %s, nothing of it is alive; its supervisor stands still, so its end is not on record yet\n", id)
+	case live:
 		return c.fail(fmt.Errorf("execution %s is revoked and its end is not on record yet; without a renewal it dies with its lease", id))
 	}
 	return 0

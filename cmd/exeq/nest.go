@@ -61,7 +61,7 @@ func (k *children) open(l *exeq.Launch, r exeq.Running) {
 		},
 		ID: l.ID, Request: l.Request, Rights: l.Rights, Applied: r.Applied(), Governor: k.inst.Governor, Status: exitOf,
 		End: func(reason string) {
-			if err := k.inst.Revoke(k.ctx, l.ID, reason); err != nil {
+			if _, err := k.inst.Revoke(k.ctx, l.ID, reason); err != nil {
 				r.Kill(reason)
 			}
 		},

@@ -28,6 +28,15 @@ func askNode(ctx context.Context) (*client.Client, error) {
 	return n, err
 }
 
+// revokeAtNode hands a revocation to the node as well, which ends the execution
+// also where its supervisor stands still. It tells what came of it; nil: nothing
+// of the execution is alive.
+func revokeAtNode(ctx context.Context, v *exeq.Revocation) <-chan error {
+	told := make(chan error, 1)
+	go func() { told <- client.Revoke(ctx, nodeSocket(), v) }()
+	return told
+}
+
 // prepare readies the strongest tier that was asked for and can be had, and
 // gives the node that holds it from above, if one does.
 func (o *runOptions) prepare(ctx context.Context, c *call) (*enforce.Enforcer, *client.Client, error) {

@@ -327,11 +327,11 @@ func (e *inside) Kill(reason string) error {
 
 // Reload, Hold, Resume and Stops implement exeq.Running: rulings and stops are
 // the parent's.
-func (e *inside) Reload()            {}
-func (e *inside) Hold() error        { return errors.New("a nested run is held with its parent") }
-func (e *inside) Resume() error      { return nil }
-func (e *inside) Stops() <-chan bool { return nil }
-func (e *inside) Exited()            { <-e.gone }
+func (e *inside) Reload(context.Context) error { return nil }
+func (e *inside) Hold() error                  { return errors.New("a nested run is held with its parent") }
+func (e *inside) Resume() error                { return nil }
+func (e *inside) Stops() <-chan bool           { return nil }
+func (e *inside) Exited()                      { <-e.gone }
 
 // Lapsed implements exeq.Running.
 func (e *inside) Lapsed() error {

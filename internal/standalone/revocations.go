@@ -26,16 +26,21 @@ func revocationFile(state, id string) string {
 }
 
 // Revoke signs the end of an execution and puts it where its supervisor looks.
-func (in *Installation) Revoke(ctx context.Context, id, reason string) error {
+// It gives what was signed, for whoever else holds the execution.
+func (in *Installation) Revoke(ctx context.Context, id, reason string) (*exeq.Revocation, error) {
 	r, err := in.issuer.Revoke(id, reason, exeq.At(time.Now()))
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return &r, in.deliver(ctx, &r)
+}
+
+func (in *Installation) deliver(ctx context.Context, r *exeq.Revocation) error {
 	b, err := canon.Marshal(r)
 	if err != nil {
 		return err
 	}
-	name := revocationFile(in.Dir, id)
+	name := revocationFile(in.Dir, r.Permit)
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
@@ -53,7 +58,7 @@ func (in *Installation) Revoke(ctx context.Context, id, reason string) error {
 	if err := os.Rename(tmp.Name(), name); err != nil {
 		return err
 	}
-	return in.Wake(ctx, id)
+	return in.Wake(ctx, r.Permit)
 }
 
 // Wake lets the supervisor of a stopped execution (^Z) go on, so that it sees

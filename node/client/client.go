@@ -141,6 +141,12 @@ func (c *Client) Approve(ctx context.Context, path string, want exeq.Digest, f *
 	return nil
 }
 
+// Withdraw implements enforce.Warden.
+func (c *Client) Withdraw(ctx context.Context, path string, digest exeq.Digest) error {
+	_, err := c.ask(ctx, &wire.Request{Withdraw: &wire.Withdraw{Permit: c.name(), Path: path, SHA256: digest}})
+	return err
+}
+
 // Challenge implements enforce.Warden.
 func (c *Client) Challenge(ctx context.Context) (string, error) {
 	a, err := c.ask(ctx, &wire.Request{Challenge: &wire.Named{Permit: c.name()}})
@@ -160,12 +166,6 @@ func (c *Client) Renew(ctx context.Context, n exeq.Renewal) error {
 	return err
 }
 
-// Revoke brings a revocation to the node.
-func (c *Client) Revoke(ctx context.Context, v exeq.Revocation) error {
-	_, err := c.ask(ctx, &wire.Request{Revoke: &v})
-	return err
-}
-
 // Hold implements enforce.Warden.
 func (c *Client) Hold(ctx context.Context) error {
 	_, err := c.ask(ctx, &wire.Request{Hold: &wire.Named{Permit: c.name()}})
@@ -179,16 +179,22 @@ func (c *Client) Resume(ctx context.Context) error {
 }
 
 // Over implements enforce.Warden.
-func (c *Client) Over(ctx context.Context) (string, error) {
+func (c *Client) Over(ctx context.Context) (ended, err error) {
 	if c.name() == "" {
-		return "", nil // nothing was admitted
+		return nil, nil // nothing was admitted
 	}
 	a, err := c.ask(ctx, &wire.Request{Over: &wire.Named{Permit: c.name()}})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	c.hear(a)
-	return a.Ended, nil
+	switch {
+	case a.Revoked:
+		return fmt.Errorf("%w: %s", exeq.ErrRevoked, a.Ended), nil
+	case a.Ended != "":
+		return errors.New(a.Ended), nil
+	}
+	return nil, nil
 }
 
 // hear keeps what the node told of denials.
@@ -211,6 +217,14 @@ func (c *Client) Denied() []exeq.Activity {
 	out := c.denied
 	c.denied = nil
 	return out
+}
+
+// Revoke brings a revocation to the node behind the socket: when it returns nil,
+// nothing of the execution is alive. One that the node does not hold is
+// wire.ErrUnknown.
+func Revoke(ctx context.Context, socket string, v *exeq.Revocation) error {
+	_, err := (&Client{socket: socket}).ask(ctx, &wire.Request{Revoke: v})
+	return err
 }
 
 // Look asks the node behind the socket who it is and what it holds.

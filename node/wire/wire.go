@@ -52,6 +52,8 @@ type Request struct {
 	Enclose *Enclose `json:"enclose,omitempty"`
 	// Approve brings a descriptor of a program that was decided on.
 	Approve *Approve `json:"approve,omitempty"`
+	// Withdraw takes back what was approved.
+	Withdraw *Withdraw `json:"withdraw,omitempty"`
 	// Challenge asks for what the next renewal has to answer.
 	Challenge *Named `json:"challenge,omitempty"`
 	// Renew and Revoke bring what the issuer signed; anybody may.
@@ -103,6 +105,13 @@ type Approve struct {
 	Map    bool   `json:"map,omitempty"`
 }
 
+// Withdraw names what was approved as it was then. It can only narrow.
+type Withdraw struct {
+	Permit string      `json:"permit"`
+	Path   string      `json:"path"` // EncodeBytes
+	SHA256 exeq.Digest `json:"sha256"`
+}
+
 // Answer has Error, or what was asked for.
 type Answer struct {
 	Version   int             `json:"v"`
@@ -116,8 +125,10 @@ type Answer struct {
 	Denied []Denied `json:"denied,omitempty"`
 	More   int      `json:"more,omitempty"`
 	// Ended, after Over: why the node ended the execution; empty if it did not.
-	Ended  string  `json:"ended,omitempty"`
-	Status *Status `json:"status,omitempty"`
+	// Revoked: by a revocation that its issuer signed.
+	Ended   string  `json:"ended,omitempty"`
+	Revoked bool    `json:"revoked,omitempty"`
+	Status  *Status `json:"status,omitempty"`
 	// About scopes.
 	Scopes   []HeldScope       `json:"scopes,omitempty"`
 	Report   *exeq.ScopeReport `json:"report,omitempty"`
@@ -213,7 +224,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 		return nil, fmt.Errorf("%w: version %d, this node speaks %d", ErrProtocol, r.Version, Version)
 	}
 	n := 0
-	for _, set := range []bool{r.Hello != nil, r.Admit != nil, r.Enclose != nil, r.Approve != nil, r.Challenge != nil, r.Renew != nil,
+	for _, set := range []bool{r.Hello != nil, r.Admit != nil, r.Enclose != nil, r.Approve != nil, r.Withdraw != nil, r.Challenge != nil, r.Renew != nil,
 		r.Revoke != nil, r.Hold != nil, r.Resume != nil, r.Over != nil, r.Status != nil,
 		r.Declare != nil, r.Scopes != nil, r.Report != nil, r.Open != nil, r.Openings != nil} {
 		if set {

@@ -65,7 +65,40 @@ type scene struct {
 	uid                        int
 	tier                       exeq.Tier // that the node gives
 	daemon                     *exec.Cmd
-	log                        *bytes.Buffer
+	log                        *journal
+}
+
+// journal is what the daemon says, while it says it.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// line waits for the first line with the words.
+func (s *scene) line(words string) string {
+	s.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		for line := range strings.Lines(s.log.String()) {
+			if strings.Contains(line, words) {
+				return line
+			}
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("the daemon does not say %q\n%s", words, s.log)
+		}
+	}
 }
 
 // newScene installs a node that trusts the user's installation, and starts it.
@@ -123,7 +156,7 @@ func (s *scene) node(args ...string) *exec.Cmd {
 // start starts the daemon and waits until it serves.
 func (s *scene) start() {
 	s.t.Helper()
-	s.log = new(bytes.Buffer)
+	s.log = new(journal)
 	s.daemon = s.node("serve", "-socket", s.socket, "-state", s.dir+"/state", "-trust", s.dir+"/trust", "-pins", s.pins, "-cgroup", s.cgroup)
 	s.daemon.Stderr = s.log
 	s.must(s.daemon.Start())
