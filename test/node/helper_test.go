@@ -66,6 +66,7 @@ type scene struct {
 	tier                       exeq.Tier // that the node gives
 	daemon                     *exec.Cmd
 	log                        *journal
+	memory                     *memory // that the daemon has; nil: all
 }
 
 // journal is what the daemon says, while it says it.
@@ -104,6 +105,12 @@ func (s *scene) line(words string) string {
 // newScene installs a node that trusts the user's installation, and starts it.
 func newScene(t *testing.T, uid int) *scene {
 	t.Helper()
+	return newSceneWith(t, uid, func(*scene) {})
+}
+
+// newSceneWith arranges things before anything of the node's is there.
+func newSceneWith(t *testing.T, uid int, arrange func(*scene)) *scene {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -128,6 +135,7 @@ func newScene(t *testing.T, uid int) *scene {
 	if err := unix.Mount("bpf", filepath.Join(dir, "bpf"), "bpf", 0, "mode=0700"); err != nil {
 		t.Fatalf("mount a bpf file system: %v", err)
 	}
+	arrange(s)
 	if out, err := s.exeq("init").CombinedOutput(); err != nil {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
@@ -159,6 +167,9 @@ func (s *scene) start() {
 	s.log = new(journal)
 	s.daemon = s.node("serve", "-socket", s.socket, "-state", s.dir+"/state", "-trust", s.dir+"/trust", "-pins", s.pins, "-cgroup", s.cgroup)
 	s.daemon.Stderr = s.log
+	if s.memory != nil {
+		s.memory.holds(s.daemon)
+	}
 	s.must(s.daemon.Start())
 	ended := make(chan error, 1)
 	go func(d *exec.Cmd) { ended <- d.Wait() }(s.daemon)

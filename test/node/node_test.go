@@ -82,44 +82,6 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestDaemonDies: without the node's answer to a renewal nothing lives beyond
-// its lease, and the gate holds meanwhile.
-func TestDaemonDies(t *testing.T) {
-	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGSTOP} {
-		t.Run(name, func(t *testing.T) {
-			s := newScene(t, nobody)
-			_, h, outcome := s.running("sh", "-c", "for i in $(seq 100); do sleep 1000 & done; wait")
-			time.Sleep(2 * exeq.DefaultTick) // it is renewed
-			if !s.populated(h.Permit) {
-				t.Fatalf("it does not live: %s\n%s", outcome(), s.log)
-			}
-			dir, err := os.Open(filepath.Join(s.cgroup, h.Permit))
-			s.must(err)
-			defer dir.Close()
-			s.signal(sig)
-			c := exec.Command("/bin/true")
-			c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-			if err := c.Run(); !s.stopped(err) {
-				t.Errorf("without its daemon the gate is open: %v", err)
-			}
-			s.emptyWithin(h.Permit, 3*exeq.DefaultLease)
-			r := resultOf(t, outcome())
-			if r.Status != 137 || r.State != "sealed" {
-				t.Errorf("%+v", r)
-			}
-			if sig == syscall.SIGKILL {
-				s.kill()
-				s.start()
-			} else {
-				s.signal(syscall.SIGCONT)
-			}
-			if out, err := s.exeq("run", "--tier", s.tier.String(), "--", "true").CombinedOutput(); err != nil {
-				t.Errorf("after it: %v %s", err, out)
-			}
-		})
-	}
-}
-
 // TestRestart: a daemon that starts ends what an earlier one held before it
 // serves, and says so.
 func TestRestart(t *testing.T) {

@@ -1,0 +1,169 @@
+//go:build linux
+
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestDaemonDies: without the node's answer to a renewal nothing lives beyond
+// its lease, and the gate holds meanwhile; what starts next says what it found.
+func TestDaemonDies(t *testing.T) {
+	for _, c := range []struct {
+		how       string
+		processes []int
+		die       func(*scene)
+	}{
+		{"killed", []int{1, 100, 1000}, func(s *scene) { s.signal(syscall.SIGKILL) }},
+		{"stopped", []int{1, 100}, func(s *scene) { s.signal(syscall.SIGSTOP) }},
+		{"out of memory", []int{1, 100}, (*scene).starve},
+		{"killed, disk full", []int{1, 100}, func(s *scene) { s.fill(); s.signal(syscall.SIGKILL) }},
+	} {
+		for _, n := range c.processes {
+			t.Run(fmt.Sprintf("%s, %d", c.how, n), func(t *testing.T) { daemonDies(t, c.how, n, c.die) })
+		}
+	}
+}
+
+func daemonDies(t *testing.T, how string, n int, die func(*scene)) {
+	s := newSceneOn(t, nobody, how)
+	_, h, outcome := s.running("sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; wait", n))
+	procs := filepath.Join(s.cgroup, h.Permit, "cgroup.procs")
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(procs)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("it does not live, or has %d processes: %v\n%s", strings.Count(string(b), "\n"), err, s.log)
+		}
+		if strings.Count(string(b), "\n") > n {
+			break
+		}
+	}
+	dir, err := os.Open(filepath.Join(s.cgroup, h.Permit))
+	s.must(err)
+	defer dir.Close()
+	die(s)
+	for tried, end := false, time.Now().Add(time.Minute); !tried || s.populated(h.Permit); tried = true {
+		c := exec.Command("/bin/true")
+		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+		if err := c.Run(); !s.stopped(err) {
+			t.Fatalf("without its daemon the gate is open: %v", err)
+		}
+		if time.Now().After(end) { // a bound of the test's: that it was the lease is in the record
+			t.Fatalf("it still lives\n%s", s.log)
+		}
+	}
+	r := resultOf(t, outcome())
+	if r.Status != 137 || r.State != "sealed" {
+		t.Errorf("%+v", r)
+	}
+	if how == "stopped" {
+		s.signal(syscall.SIGCONT)
+	} else {
+		s.kill()
+		s.start()
+		s.found(h.Permit)
+	}
+	out, err := s.exeq("log", h.Permit).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "revoke") {
+		t.Errorf("the record does not say that trust ended: %v\n%s", err, out)
+	}
+	if out, err := s.exeq("run", "--tier", s.tier.String(), "--", "true").CombinedOutput(); err != nil {
+		t.Errorf("after it: %v %s", err, out)
+	}
+}
+
+// found: recovery says that it ended the execution.
+func (s *scene) found(permit string) {
+	s.t.Helper()
+	out, err := s.node("status", "-socket", s.socket).CombinedOutput()
+	s.must(err)
+	if !strings.Contains(string(out), "execution "+permit+" of an earlier node: its lease could not be continued, it was ended") {
+		s.t.Errorf("recovery does not say so:\n%s", out)
+	}
+}
+
+// newSceneOn is newScene with what the daemon's death needs: a memory cgroup, or
+// a state directory on a small file system of its own.
+func newSceneOn(t *testing.T, uid int, how string) *scene {
+	t.Helper()
+	switch how {
+	case "out of memory":
+		m := newMemory(t)
+		return newSceneWith(t, uid, func(s *scene) { s.memory = m })
+	case "killed, disk full":
+		return newSceneWith(t, uid, (*scene).small)
+	}
+	return newScene(t, uid)
+}
+
+// small puts the daemon's state on a file system that is soon full.
+func (s *scene) small() {
+	s.t.Helper()
+	state := filepath.Join(s.dir, "state")
+	s.must(unix.Mount("small", state, "tmpfs", 0, "size=64k,mode=0700"))
+	s.t.Cleanup(func() { unix.Unmount(state, unix.MNT_DETACH) })
+}
+
+// fill leaves no room there.
+func (s *scene) fill() {
+	s.t.Helper()
+	f, err := os.Create(filepath.Join(s.dir, "state", "full"))
+	s.must(err)
+	defer f.Close()
+	for size := 4096; size > 0; {
+		if _, err = f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		s.t.Fatalf("the disk is not full: %v", err)
+	}
+}
+
+// TestDiskFull: a node whose disk is full does not start without its key, and
+// with it goes on, starts, admits and recovers: it writes nothing then.
+func TestDiskFull(t *testing.T) {
+	s := newSceneWith(t, nobody, (*scene).small)
+	run := func(when string) {
+		t.Helper()
+		if out, err := s.exeq("run", "--tier", s.tier.String(), "--", "true").CombinedOutput(); err != nil {
+			t.Errorf("%s: %v %s", when, err, out)
+		}
+	}
+	s.fill()
+	run("at admission")
+	cmd, h, outcome := s.running("sleep", "1000")
+	s.kill()
+	s.must(cmd.Process.Signal(syscall.SIGSTOP)) // the supervisor does not help
+	s.start()
+	if s.populated(h.Permit) {
+		t.Error("it lives, and the daemon serves")
+	}
+	s.found(h.Permit)
+	s.must(cmd.Process.Signal(syscall.SIGCONT))
+	if r := resultOf(t, outcome()); r.Status != 137 {
+		t.Errorf("%+v", r)
+	}
+	run("after recovery")
+	s.kill()
+	key := filepath.Join(s.dir, "state", "node.key")
+	s.must(os.Remove(key))
+	s.fill() // what the key took
+	d := s.node("serve", "-socket", s.socket, "-state", s.dir+"/state", "-trust", s.dir+"/trust", "-pins", s.pins, "-cgroup", s.cgroup)
+	if out, err := d.CombinedOutput(); err == nil || !strings.Contains(string(out), "no space left on device") {
+		t.Errorf("a node without room for its key: %v %s", err, out)
+	}
+	if left, err := filepath.Glob(filepath.Join(s.dir, "state", "new-key-*")); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}

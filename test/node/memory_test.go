@@ -1,0 +1,107 @@
+//go:build linux
+
+package node
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/exeq/exeq/node/wire"
+)
+
+// memory is a cgroup of the memory controller, in whichever hierarchy has it.
+type memory struct {
+	dir, limit, usage, events, none string
+}
+
+func newMemory(t *testing.T) *memory {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m memory
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		at, how, _ := strings.Cut(line, " - ")
+		switch given, _ := os.ReadFile(filepath.Join(strings.Fields(at)[4], "cgroup.subtree_control")); {
+		case strings.HasPrefix(how, "cgroup2 ") && strings.Contains(string(given), "memory"):
+			m = memory{f[4], "memory.max", "memory.current", "memory.events", "max"}
+		case strings.HasPrefix(how, "cgroup ") && strings.HasSuffix(strings.TrimSpace(how), ",memory"):
+			m = memory{f[4], "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control", "-1"}
+		}
+	}
+	if m.dir == "" {
+		t.Skip("no hierarchy gives the memory controller to its cgroups")
+	}
+	if m.dir, err = os.MkdirTemp(m.dir, "exeq-node-memory-"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after the scene's own, which ends the daemon
+		for end := time.Now().Add(time.Minute); os.Remove(m.dir) != nil && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	return &m
+}
+
+// holds has the command start there: what it took before would not count.
+func (m *memory) holds(c *exec.Cmd) {
+	c.Args = append([]string{"sh", "-c", `echo $$ > "$0"; exec "$@"`, filepath.Join(m.dir, "cgroup.procs")}, c.Args...)
+	c.Path = "/bin/sh"
+}
+
+func (m *memory) read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(m.dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// starve leaves the daemon little memory and asks it for more, until the kernel
+// kills it.
+func (s *scene) starve() {
+	s.t.Helper()
+	m := s.memory
+	used, err := strconv.Atoi(strings.TrimSpace(m.read(s.t, m.usage)))
+	s.must(err)
+	os.WriteFile(filepath.Join(m.dir, "memory.swap.max"), []byte("0"), 0) // where there is swap
+	limit := filepath.Join(m.dir, m.limit)
+	s.must(os.WriteFile(limit, fmt.Append(nil, used+1<<20), 0))
+	defer os.WriteFile(limit, []byte(m.none), 0) // for the next daemon
+	var open []net.Conn
+	defer func() {
+		for _, c := range open {
+			c.Close()
+		}
+	}()
+	message := append(binary.BigEndian.AppendUint32(nil, wire.MaxSmall), make([]byte, wire.MaxSmall-1)...)
+	for end := time.Now().Add(time.Minute); ; {
+		for line := range strings.Lines(m.read(s.t, m.events)) {
+			if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("it does not run out of memory: %s of %s", m.read(s.t, m.usage), m.read(s.t, m.limit))
+		}
+		c, err := net.DialTimeout("unix", s.socket, time.Second)
+		if err != nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		open = append(open, c)
+		c.SetDeadline(time.Now().Add(time.Second))
+		c.Write(message) // all but its end: the daemon keeps it and waits
+	}
+}
