@@ -145,6 +145,41 @@ func TestMovedOutDies(t *testing.T) {
 	}
 }
 
+// TestOrdersLost: where the gate had no room to say what is to be killed,
+// everything is.
+func TestOrdersLost(t *testing.T) {
+	w := newWorld(t)
+	d, p := w.enclosed()
+	w.challenge(d)
+	m, err := ebpf.LoadPinnedMap(filepath.Join(w.config.Pins, "map-dropped"), nil)
+	must(t, err)
+	defer m.Close()
+	must(t, m.Put(uint32(1), uint64(1)))
+	p.gone(t, 20*time.Second)
+	if err := w.node.lostOrders(); err != nil {
+		t.Errorf("said again: %v", err)
+	}
+}
+
+// TestPace: of a flood, so many are read in a glance.
+func TestPace(t *testing.T) {
+	p, now := pace{most: 3}, time.Hour
+	for i, want := range []time.Duration{0, 0, 0, glance - 1, 0, 0, glance} {
+		if i == 3 {
+			now++
+		}
+		if got := p.wait(now); got != want {
+			t.Errorf("event %d waits %s, not %s", i, got, want)
+		}
+		now += want * time.Duration(min(i, 1)) // it waited
+	}
+	for all := (pace{}); all.read < 10000; {
+		if all.wait(now) != 0 {
+			t.Fatal("an order waits")
+		}
+	}
+}
+
 // TestLivesOutside: as long as anything lives that the execution governs, also
 // outside of its cgroup, everything stays refused to it, beyond a restart too.
 func TestLivesOutside(t *testing.T) {

@@ -486,7 +486,7 @@ func (n *Node) lift(c bpf.Cgroup) error {
 func (n *Node) status(p *peer) (*wire.Status, error) {
 	s := &wire.Status{Executions: []wire.Held{}, Found: n.found}
 	var err error
-	if s.Dropped, err = n.gate.Dropped(); err != nil {
+	if s.Dropped, _, err = n.gate.Dropped(); err != nil {
 		return nil, err
 	}
 	n.mu.Lock()

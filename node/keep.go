@@ -39,7 +39,7 @@ func (n *Node) keep() {
 			second = true
 		}
 		if len(all) > 0 && second {
-			if err := n.gateHolds(); err != nil {
+			if err := errors.Join(n.gateHolds(), n.lostOrders()); err != nil {
 				why = err.Error()
 			}
 		}
@@ -84,14 +84,16 @@ func (n *Node) look(x *execution, now time.Duration, why string, second bool) {
 	}()
 }
 
-// watch reads what the gate decided.
-func (n *Node) watch(events *bpf.Events) {
+// watch reads what the gate decided, most of it (0: all) in a glance: who is
+// refused in a loop does not keep the node busy. The kernel counts the rest.
+func (n *Node) watch(events *bpf.Events, most int) {
 	defer events.Close()
+	p := pace{most: most}
 	for {
 		select {
 		case <-n.ended:
 			return
-		default:
+		case <-time.After(p.wait(boottime())):
 		}
 		e, err := events.Next(time.Now().Add(time.Second / 2))
 		switch {
@@ -107,12 +109,46 @@ func (n *Node) watch(events *bpf.Events) {
 	}
 }
 
+// pace is how many were read in this glance.
+type pace struct {
+	most, read int
+	since      time.Duration
+}
+
+// wait counts one more and says how long it has to wait.
+func (p *pace) wait(now time.Duration) time.Duration {
+	if p.since == 0 || now-p.since >= glance {
+		p.since, p.read = now, 0
+	}
+	if p.most == 0 || p.read < p.most {
+		p.read++
+		return 0
+	}
+	left := p.since + glance - now
+	p.since, p.read = p.since+glance, 1
+	return left
+}
+
+// lostOrders says whether there was no room for an order since the node began:
+// nobody knows what is to be killed.
+func (n *Node) lostOrders() error {
+	_, lost, err := n.gate.Dropped()
+	if err == nil && lost > n.ordersLost {
+		n.ordersLost = lost
+		err = fmt.Errorf("%w: %d times it could not say what it could not kill", wire.ErrGate, lost)
+	}
+	return err
+}
+
 // saw takes one event in. One that the kernel could not kill is killed here.
 func (n *Node) saw(e bpf.Event) {
 	n.mu.Lock()
 	x := n.cgroups[e.Cgroup]
 	n.mu.Unlock()
 	if x == nil {
+		if e.Alive { // of an earlier node
+			n.log.Error("not killed by the gate", "pid", e.PID, "err", killSince(e.PID, e.At))
+		}
 		return
 	}
 	x.mu.Lock()

@@ -42,6 +42,9 @@ const (
 	maxHashes = 64 << 10
 	// maxBurnt nonces are kept; each goes when its permit has expired.
 	maxBurnt = 1 << 20
+	// maxEvents of the gate are read in a glance; what it could not kill is no
+	// part of them.
+	maxEvents = 512
 
 	// unreleasedTime is how long an admitted permit may wait for its processes.
 	unreleasedTime = 30 * time.Second

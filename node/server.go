@@ -47,6 +47,8 @@ type Node struct {
 
 	scopes *scopes
 
+	ordersLost uint64 // counted by the gate; keep's own
+
 	ended chan struct{} // closed by Close
 	done  sync.WaitGroup
 
@@ -111,7 +113,16 @@ func (n *Node) open() error {
 	if err != nil {
 		return err
 	}
-	n.done.Go(func() { n.watch(events) })
+	orders, err := n.gate.Orders()
+	if err == nil {
+		_, n.ordersLost, err = n.gate.Dropped()
+	}
+	if err != nil {
+		events.Close()
+		return err
+	}
+	n.done.Go(func() { n.watch(events, maxEvents) })
+	n.done.Go(func() { n.watch(orders, 0) })
 	n.done.Go(n.keep)
 	n.done.Go(n.scopes.keep)
 	return nil

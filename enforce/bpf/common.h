@@ -144,11 +144,18 @@ struct {
 	__uint(max_entries, 1 << 18);
 } events SEC(".maps");
 
-// dropped counts events for which the ring had no room. A lost event loses no
-// decision.
+// orders are the events that somebody has to act on: what the kernel could not
+// kill. They have a ring of their own, which no flood of denials fills.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} orders SEC(".maps");
+
+// dropped counts events for which the ring had no room, and [1] orders. A lost
+// event loses no decision; a lost order is for user space to end all.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, __u64);
 } dropped SEC(".maps");
@@ -164,7 +171,8 @@ struct {
 
 static __always_inline void report(struct event *e)
 {
-	__u32 zero = 0;
+	__u32 order = !!(e->why & NOT_KILLED);
+	long lost;
 	// A denial wakes the reader whatever lies unread before it; what was
 	// allowed waits until the reader looks.
 	__u64 wake = e->why ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
@@ -173,8 +181,12 @@ static __always_inline void report(struct event *e)
 	if (!e->pid)
 		e->pid = bpf_get_current_pid_tgid() >> 32;
 	e->uid = bpf_get_current_uid_gid();
-	if (bpf_ringbuf_output(&events, e, sizeof(*e), wake)) {
-		__u64 *n = bpf_map_lookup_elem(&dropped, &zero);
+	if (order)
+		lost = bpf_ringbuf_output(&orders, e, sizeof(*e), wake);
+	else
+		lost = bpf_ringbuf_output(&events, e, sizeof(*e), wake);
+	if (lost) {
+		__u64 *n = bpf_map_lookup_elem(&dropped, &order);
 		if (n)
 			__sync_fetch_and_add(n, 1);
 	}

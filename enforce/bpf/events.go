@@ -49,14 +49,21 @@ type Event struct {
 	Family, Type, Protocol int
 }
 
-// Events reads what the gate decided. There is one ring a gate: of several
-// readers each gets some. What nobody read stays, also across a restart of the
-// reader, until the ring is full; then Dropped counts.
+// Events reads what the gate decided, or the orders that it gives. There is one
+// ring of each a gate: of several readers each gets some. What nobody read stays,
+// also across a restart of the reader, until the ring is full; then Dropped
+// counts.
 type Events struct{ r *ringbuf.Reader }
 
-// Events begins to read.
-func (g *Gate) Events() (*Events, error) {
-	r, err := ringbuf.NewReader(g.maps[gateMapEvents])
+// Events begins to read all that is not Alive.
+func (g *Gate) Events() (*Events, error) { return g.read(gateMapEvents) }
+
+// Orders begins to read what is Alive: no number of other events keeps one from
+// its reader.
+func (g *Gate) Orders() (*Events, error) { return g.read(gateMapOrders) }
+
+func (g *Gate) read(ring string) (*Events, error) {
+	r, err := ringbuf.NewReader(g.maps[ring])
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ var (
 	ErrNotGoverned = errors.New("the cgroup is not governed")
 	// ErrWriters: the file can be written through what is open now.
 	ErrWriters = errors.New("it is open for writing")
+	// ErrTheirs: the file's system is a user's own program, or may stand on one.
+	ErrTheirs = errors.New("its file system (FUSE) answers as a user likes")
 	// ErrRevoked: what was revoked stays so.
 	ErrRevoked = errors.New("the cgroup is revoked")
 )
@@ -48,6 +50,17 @@ type hook struct {
 	feature  string
 	needs    string
 	optional bool // newer than the rest of the tier
+}
+
+// instead are optional hooks without which the kernel asks another one of ours:
+// nothing is missing.
+var instead = map[string]bool{lsmProgCheckIoctl32: true}
+
+// lacks takes down what the kernel does not have.
+func (g *Gate) lacks(h hook, why error) {
+	if !instead[h.name] {
+		g.missing = append(g.missing, why.Error())
+	}
 }
 
 var hooks = []hook{

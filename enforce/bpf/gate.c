@@ -23,7 +23,8 @@ struct identity {
 	__u32 ctime_nsec;
 	__u32 generation;
 	__s32 writers; /* descriptors and mappings that can write; below 0: it runs */
-	__u32 pad;
+	__u32 level;   /* of the user namespace that the file system is mounted in */
+	__u64 magic;   /* of the file system */
 };
 
 // remember marks the task's process with what governs the current one. It fails where
@@ -80,6 +81,8 @@ int identify(struct identity *ctx)
 	ctx->size = v.size;
 	ctx->generation = v.generation;
 	ctx->writers = BPF_CORE_READ(i, i_writecount.counter);
+	ctx->level = BPF_CORE_READ(i, i_sb, s_user_ns, level);
+	ctx->magic = BPF_CORE_READ(i, i_sb, s_magic);
 	return 0;
 }
 
@@ -170,14 +173,19 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct event e = { .verb = MOVE, .why = LEFT | NOT_KILLED };
-	struct mark *mark;
-	int n = remember(child, MINE());
+	struct mark *mine = MINE(), *mark;
+	int i, n = remember(child, mine);
+	struct scope *g;
+	__u64 id;
 
 	if (n < 0) {
 		// Without its mark it is governed by where it is, until it
-		// leaves: user space ends it.
+		// leaves: user space ends it, with the outermost of what governs it.
+		EACH_GOVERNED(i, id, g, mine) {
+			e.cgroup = id;
+			break;
+		}
 		e.pid = BPF_CORE_READ(child, tgid);
-		e.cgroup = bpf_get_current_cgroup_id();
 		report(&e);
 	}
 	if (n <= 0)

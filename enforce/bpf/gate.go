@@ -26,13 +26,14 @@ type Gate struct {
 	maps     map[string]*ebpf.Map
 	identify *ebpf.Program
 	links    map[string]link.Link
+	programs map[string]*ebpf.Program // of the links
 	missing  []string
 	kernel   bool                   // with the LSM programs
 	scopes   atomic.Pointer[Scopes] // beside it, if any are open
 }
 
 // pinnedMaps are the maps that are pinned.
-var pinnedMaps = []string{gateMapGoverned, gateMapPrograms, gateMapEndpoints, gateMapUnixNames, gateMapMarks, gateMapEvents, gateMapDropped, gateMapBuild}
+var pinnedMaps = []string{gateMapGoverned, gateMapPrograms, gateMapEndpoints, gateMapUnixNames, gateMapMarks, gateMapEvents, gateMapOrders, gateMapDropped, gateMapBuild}
 
 // Load loads the programs, attaches the cgroup hooks to top (a directory of the
 // cgroup v2 hierarchy at or above whatever will be governed, best its root, so
@@ -107,7 +108,25 @@ func load(dir, top string, kernel bool) (g *Gate, err error) {
 			return g, err
 		}
 	}
+	if err := g.attached(); err != nil {
+		return g, err
+	}
 	return g, g.pin()
+}
+
+// attached takes hold of the programs that the links stand for.
+func (g *Gate) attached() error {
+	g.programs = map[string]*ebpf.Program{}
+	for name, l := range g.links {
+		info, err := l.Info()
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+		}
+		if g.programs[name], err = ebpf.NewProgramFromID(info.Program); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+		}
+	}
+	return nil
 }
 
 // gateSpec is the committed object without what only its type information needs.
@@ -130,7 +149,7 @@ func (g *Gate) collection(spec *ebpf.CollectionSpec) (*ebpf.Collection, error) {
 	for _, h := range hooks {
 		if h.optional {
 			if err := absent(spec, h); err != nil {
-				g.missing = append(g.missing, err.Error())
+				g.lacks(h, err)
 				delete(less.Programs, h.name)
 			}
 		}
@@ -203,13 +222,16 @@ func (g *Gate) open() (err error) {
 	}
 	pinned := func(names []string) (err error) {
 		for _, name := range names {
+			if g.maps[name] != nil {
+				continue
+			}
 			if g.maps[name], err = ebpf.LoadPinnedMap(filepath.Join(g.dir, "map-"+name), nil); err != nil {
 				return fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
 			}
 		}
 		return nil
 	}
-	if err := pinned(pinnedMaps); err != nil {
+	if err := pinned([]string{gateMapBuild}); err != nil { // another build has other maps
 		return err
 	}
 	var sum [sha256.Size]byte
@@ -226,6 +248,9 @@ func (g *Gate) open() (err error) {
 	default:
 		return ErrOtherBuild
 	}
+	if err := pinned(pinnedMaps); err != nil {
+		return err
+	}
 	if g.identify, err = ebpf.LoadPinnedProgram(filepath.Join(g.dir, "prog-"+gateProgIdentify), nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	}
@@ -236,12 +261,12 @@ func (g *Gate) open() (err error) {
 		l, err := link.LoadPinnedLink(filepath.Join(g.dir, "link-"+h.name), nil)
 		if h.optional && errors.Is(err, fs.ErrNotExist) {
 			// Absent at Load, or removed since: only the first is harmless.
-			spec, serr := gateSpec()
+			spec, serr := h.spec()
 			if serr != nil {
 				return serr
 			}
 			if missing := absent(spec, h); missing != nil {
-				g.missing = append(g.missing, missing.Error())
+				g.lacks(h, missing)
 				continue
 			}
 		}
@@ -250,10 +275,14 @@ func (g *Gate) open() (err error) {
 		}
 		g.links[h.name] = l
 	}
+	if err := g.attached(); err != nil {
+		return err
+	}
 	return g.Check()
 }
 
-// Check says whether every hook is still attached: it is evidence that the gate
+// Check says whether every hook is still attached, and whether the kernel ran
+// its program each time, as far as it counts that: it is evidence that the gate
 // is in place, to be asked for each tick. It does not show that the gate bites.
 func (g *Gate) Check() error {
 	for name, l := range g.links {
@@ -267,6 +296,22 @@ func (g *Gate) Check() error {
 		if _, err := os.Lstat(filepath.Join(g.dir, "link-"+name)); err != nil {
 			return fmt.Errorf("%w: the pin of %s: %w", ErrBroken, name, err)
 		}
+		s, err := g.programs[name].Stats()
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrBroken, name, err)
+		}
+		if err := skipped(name, s.RecursionMisses); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skipped: each time that a program was not run, because it ran on that
+// processor already, something passed undecided.
+func skipped(name string, times uint64) error {
+	if times > 0 {
+		return fmt.Errorf("%w: the kernel passed %s over %d times", ErrBroken, name, times)
 	}
 	return nil
 }
@@ -280,6 +325,9 @@ func (g *Gate) Close() error {
 	var errs []error
 	for _, l := range g.links {
 		errs = append(errs, l.Close())
+	}
+	for _, p := range g.programs {
+		errs = append(errs, p.Close())
 	}
 	for _, m := range g.maps {
 		if m != nil {

@@ -50,7 +50,8 @@ type gateIdentity struct {
 	CtimeNsec  uint32
 	Generation uint32
 	Writers    int32
-	Pad        uint32
+	Level      uint32
+	Magic      uint64
 }
 
 type gateMark struct {
@@ -100,6 +101,7 @@ const (
 	gateMapEvents       = "events"
 	gateMapGoverned     = "governed"
 	gateMapMarks        = "marks"
+	gateMapOrders       = "orders"
 	gateMapPrograms     = "programs"
 	gateMapUnixNames    = "unix_names"
 	gateProgBind4       = "bind4"
@@ -187,6 +189,7 @@ type gateMapSpecs struct {
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Governed  *ebpf.MapSpec `ebpf:"governed"`
 	Marks     *ebpf.MapSpec `ebpf:"marks"`
+	Orders    *ebpf.MapSpec `ebpf:"orders"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	UnixNames *ebpf.MapSpec `ebpf:"unix_names"`
 }
@@ -224,6 +227,7 @@ type gateMaps struct {
 	Events    *ebpf.Map `ebpf:"events"`
 	Governed  *ebpf.Map `ebpf:"governed"`
 	Marks     *ebpf.Map `ebpf:"marks"`
+	Orders    *ebpf.Map `ebpf:"orders"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	UnixNames *ebpf.Map `ebpf:"unix_names"`
 }
@@ -236,6 +240,7 @@ func (m *gateMaps) Close() error {
 		m.Events,
 		m.Governed,
 		m.Marks,
+		m.Orders,
 		m.Programs,
 		m.UnixNames,
 	)

@@ -177,7 +177,13 @@ func (f File) Settled(now time.Time) bool {
 // go on only if the two are equal and Settled. A file that somebody has open or
 // mapped for writing is refused (ErrWriters): through a mapping that is dirty
 // already, content changes and times do not.
+//
+// So is one whose file system a user may have made (ErrTheirs): it is not asked
+// for anything.
 func (g *Gate) Identify(f *os.File) (File, error) {
+	if err := g.Ours(int(f.Fd())); err != nil {
+		return File{}, fmt.Errorf("identify %s: %w", f.Name(), err)
+	}
 	// Asking for the times makes the kernel give the next change its own.
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -186,12 +192,7 @@ func (g *Gate) Identify(f *os.File) (File, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return File{}, fmt.Errorf("%s: not a regular file", f.Name())
 	}
-	in := gateIdentity{Fd: int32(f.Fd())}
-	var out gateIdentity
-	ret, err := g.identify.Run(&ebpf.RunOptions{Context: &in, ContextOut: &out})
-	if err == nil && ret != 0 {
-		err = unix.Errno(ret)
-	}
+	out, err := g.kernelSays(int(f.Fd()))
 	if err != nil {
 		return File{}, fmt.Errorf("identify %s: %w", f.Name(), err)
 	}
@@ -199,6 +200,28 @@ func (g *Gate) Identify(f *os.File) (File, error) {
 		return File{}, fmt.Errorf("identify %s: %w", f.Name(), ErrWriters)
 	}
 	return File{out.Dev, out.Generation, out.Ino, out.Size, out.CtimeSec, out.CtimeNsec}, nil
+}
+
+// Ours says whether a descriptor may be asked for anything, read, polled or
+// closed (ErrTheirs). With FUSE a user's program answers, or lets the caller wait
+// for ever, and an overlay that a user mounted may lie on one. The descriptor is
+// not used for it: the kernel's programs look at the inode.
+func (g *Gate) Ours(fd int) error {
+	out, err := g.kernelSays(fd)
+	if err == nil && (out.Magic == unix.FUSE_SUPER_MAGIC || out.Magic == unix.OVERLAYFS_SUPER_MAGIC && out.Level > 0) {
+		err = ErrTheirs
+	}
+	return err
+}
+
+// kernelSays is what identify finds about a descriptor of this process.
+func (g *Gate) kernelSays(fd int) (out gateIdentity, err error) {
+	in := gateIdentity{Fd: int32(fd)}
+	ret, err := g.identify.Run(&ebpf.RunOptions{Context: &in, ContextOut: &out})
+	if err == nil && ret != 0 {
+		err = unix.Errno(ret)
+	}
+	return out, err
 }
 
 // SetPrograms sets what the cgroup may execute: of a script, its interpreter,
@@ -366,11 +389,12 @@ func set[K comparable, V any](m *ebpf.Map, want map[K]V, mine func(K, V) bool) e
 	return drop(m, want, rank, mine)
 }
 
-// Dropped counts the events for which there was no room.
-func (g *Gate) Dropped() (uint64, error) {
-	var n uint64
-	if err := g.maps[gateMapDropped].Lookup(uint32(0), &n); err != nil {
-		return math.MaxUint64, err
+// Dropped counts the events for which there was no room, and the orders: of
+// these, whatever is governed may be meant.
+func (g *Gate) Dropped() (events, orders uint64, err error) {
+	m := g.maps[gateMapDropped]
+	if err := errors.Join(m.Lookup(uint32(0), &events), m.Lookup(uint32(1), &orders)); err != nil {
+		return math.MaxUint64, math.MaxUint64, err
 	}
-	return n, nil
+	return events, orders, nil
 }

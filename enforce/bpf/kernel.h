@@ -54,8 +54,14 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct user_namespace {
+	int level;
+};
+
 struct super_block {
 	__u32 s_dev;
+	unsigned long s_magic;
+	struct user_namespace *s_user_ns;
 };
 
 struct inode {
@@ -157,10 +163,6 @@ struct cgroup {
 };
 
 struct cred;
-
-struct user_namespace {
-	int level;
-};
 
 struct sock_common {
 	unsigned short skc_family;

@@ -169,12 +169,16 @@ func TestLeaving(t *testing.T) {
 	}
 	// Moved by another, from inside and from outside: dead, or, before Linux
 	// 6.13, told to be alive and held wherever it is.
-	events, err := g.Events()
+	kills := killsOthers() == nil
+	read := g.Events
+	if !kills {
+		read = g.Orders
+	}
+	events, err := read()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer events.Close()
-	kills := killsOthers() == nil
 	for name, out := range map[string]func(pid int){
 		"from inside": func(pid int) { shell(t, dir, tmp, fmt.Sprintf("echo %d >%s", pid, procs(outside))) },
 		"by the host": func(pid int) { move(pid, outside) },

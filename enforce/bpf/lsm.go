@@ -47,6 +47,7 @@ var lsmHooks = []hook{
 	{lsmProgCheckNice, "LSM hook task_setnice", lsmNeeds, false},
 	{lsmProgCheckFcntl, "LSM hook file_fcntl", lsmNeeds, false},
 	{lsmProgCheckIoctl, "LSM hook file_ioctl", lsmNeeds, false},
+	{lsmProgCheckIoctl32, "LSM hook file_ioctl_compat", lsmNeeds + ", Linux 6.8", true},
 	{lsmProgCheckMount, "LSM hook sb_mount", lsmNeeds, false},
 	{lsmProgCheckUmount, "LSM hook sb_umount", lsmNeeds, false},
 	{lsmProgCheckPivot, "LSM hook sb_pivotroot", lsmNeeds, false},
@@ -93,14 +94,24 @@ func (g *Gate) Build() [sha256.Size]byte { return build(g.kernel) }
 
 // loadLSM loads the LSM programs onto the maps of the gate and attaches them.
 func (g *Gate) loadLSM() error {
-	spec, err := loadLsm()
+	spec, err := lsmSpec()
 	if err != nil {
 		return err
 	}
-	delete(spec.Maps, ".bss")
+	for _, h := range lsmHooks {
+		if h.optional {
+			if err := absent(spec, h); err != nil {
+				g.lacks(h, err)
+				delete(spec.Programs, h.name)
+			}
+		}
+	}
 	c, all := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: g.maps})
 	if all != nil {
 		for _, h := range lsmHooks {
+			if spec.Programs[h.name] == nil {
+				continue
+			}
 			if err := absent(spec, h); err != nil {
 				return err
 			}
@@ -112,13 +123,34 @@ func (g *Gate) loadLSM() error {
 		g.maps[name] = c.DetachMap(name)
 	}
 	for _, h := range lsmHooks {
-		l, err := link.AttachLSM(link.LSMOptions{Program: c.Programs[h.name]})
+		p := c.Programs[h.name]
+		if p == nil {
+			continue
+		}
+		l, err := link.AttachLSM(link.LSMOptions{Program: p})
 		if err != nil {
 			return &FeatureError{h.feature + " attached", h.needs, err}
 		}
 		g.links[h.name] = l
 	}
 	return nil
+}
+
+func lsmSpec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadLsm()
+	if err == nil {
+		delete(spec.Maps, ".bss")
+	}
+	return spec, err
+}
+
+// spec is the object that the hook's program is in.
+func (h hook) spec() (*ebpf.CollectionSpec, error) {
+	spec, err := gateSpec()
+	if err == nil && spec.Programs[h.name] == nil {
+		return lsmSpec()
+	}
+	return spec, err
 }
 
 // hooks are those of the gate's tier.

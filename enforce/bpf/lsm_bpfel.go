@@ -79,6 +79,7 @@ const (
 	lsmMapGoverned          = "governed"
 	lsmMapMarks             = "marks"
 	lsmMapNames             = "names"
+	lsmMapOrders            = "orders"
 	lsmMapPlaces            = "places"
 	lsmMapPrograms          = "programs"
 	lsmMapUnixNames         = "unix_names"
@@ -90,6 +91,7 @@ const (
 	lsmProgCheckExec        = "check_exec"
 	lsmProgCheckFcntl       = "check_fcntl"
 	lsmProgCheckIoctl       = "check_ioctl"
+	lsmProgCheckIoctl32     = "check_ioctl32"
 	lsmProgCheckKill        = "check_kill"
 	lsmProgCheckLink        = "check_link"
 	lsmProgCheckListen      = "check_listen"
@@ -171,6 +173,7 @@ type lsmProgramSpecs struct {
 	CheckExec        *ebpf.ProgramSpec `ebpf:"check_exec"`
 	CheckFcntl       *ebpf.ProgramSpec `ebpf:"check_fcntl"`
 	CheckIoctl       *ebpf.ProgramSpec `ebpf:"check_ioctl"`
+	CheckIoctl32     *ebpf.ProgramSpec `ebpf:"check_ioctl32"`
 	CheckKill        *ebpf.ProgramSpec `ebpf:"check_kill"`
 	CheckLink        *ebpf.ProgramSpec `ebpf:"check_link"`
 	CheckListen      *ebpf.ProgramSpec `ebpf:"check_listen"`
@@ -213,6 +216,7 @@ type lsmMapSpecs struct {
 	Governed  *ebpf.MapSpec `ebpf:"governed"`
 	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Names     *ebpf.MapSpec `ebpf:"names"`
+	Orders    *ebpf.MapSpec `ebpf:"orders"`
 	Places    *ebpf.MapSpec `ebpf:"places"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	UnixNames *ebpf.MapSpec `ebpf:"unix_names"`
@@ -251,6 +255,7 @@ type lsmMaps struct {
 	Governed  *ebpf.Map `ebpf:"governed"`
 	Marks     *ebpf.Map `ebpf:"marks"`
 	Names     *ebpf.Map `ebpf:"names"`
+	Orders    *ebpf.Map `ebpf:"orders"`
 	Places    *ebpf.Map `ebpf:"places"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	UnixNames *ebpf.Map `ebpf:"unix_names"`
@@ -265,6 +270,7 @@ func (m *lsmMaps) Close() error {
 		m.Governed,
 		m.Marks,
 		m.Names,
+		m.Orders,
 		m.Places,
 		m.Programs,
 		m.UnixNames,
@@ -289,6 +295,7 @@ type lsmPrograms struct {
 	CheckExec        *ebpf.Program `ebpf:"check_exec"`
 	CheckFcntl       *ebpf.Program `ebpf:"check_fcntl"`
 	CheckIoctl       *ebpf.Program `ebpf:"check_ioctl"`
+	CheckIoctl32     *ebpf.Program `ebpf:"check_ioctl32"`
 	CheckKill        *ebpf.Program `ebpf:"check_kill"`
 	CheckLink        *ebpf.Program `ebpf:"check_link"`
 	CheckListen      *ebpf.Program `ebpf:"check_listen"`
@@ -330,6 +337,7 @@ func (p *lsmPrograms) Close() error {
 		p.CheckExec,
 		p.CheckFcntl,
 		p.CheckIoctl,
+		p.CheckIoctl32,
 		p.CheckKill,
 		p.CheckLink,
 		p.CheckListen,

@@ -193,9 +193,8 @@ int BPF_PROG(check_fcntl, struct file *file, unsigned int cmd, unsigned long arg
 #define FIOSETOWN 0x8901
 #define SIOCSPGRP 0x8902
 
-// check_ioctl: neither does it type into a terminal.
-SEC("lsm/file_ioctl")
-int BPF_PROG(check_ioctl, struct file *file, unsigned int cmd, unsigned long arg)
+// judge_ioctl: neither does it type into a terminal.
+static __always_inline int judge_ioctl(unsigned int cmd)
 {
 	struct event e = { .verb = SIGNAL, .protocol = cmd };
 
@@ -203,6 +202,13 @@ int BPF_PROG(check_ioctl, struct file *file, unsigned int cmd, unsigned long arg
 		return 0;
 	return refuse_all(&e);
 }
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(check_ioctl, struct file *file, unsigned int cmd, unsigned long arg) { return judge_ioctl(cmd); }
+
+// Calls of 32 bits come here where the kernel has the hook, and above otherwise.
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(check_ioctl32, struct file *file, unsigned int cmd, unsigned long arg) { return judge_ioctl(cmd); }
 
 // Mounts and namespaces change what paths mean: nobody's right inside.
 #define NEVER(name, hook, v)                        \

@@ -435,12 +435,7 @@ func (s *Scopes) SetLife(of Scope, files []File, trees []Tree) error {
 
 // IdentifyTree says what the kernel takes an open directory for.
 func (g *Gate) IdentifyTree(d *os.File) (Tree, error) {
-	in := gateIdentity{Fd: int32(d.Fd())}
-	var out gateIdentity
-	ret, err := g.identify.Run(&ebpf.RunOptions{Context: &in, ContextOut: &out})
-	if err == nil && ret != 0 {
-		err = unix.Errno(ret)
-	}
+	out, err := g.kernelSays(int(d.Fd()))
 	if err != nil {
 		return Tree{}, fmt.Errorf("identify %s: %w", d.Name(), err)
 	}

@@ -122,6 +122,7 @@ const (
 	scopeMapLives       = "lives"
 	scopeMapMarks       = "marks"
 	scopeMapMissed      = "missed"
+	scopeMapOrders      = "orders"
 	scopeMapPrograms    = "programs"
 	scopeMapRules       = "rules"
 	scopeMapTrees       = "trees"
@@ -197,6 +198,7 @@ type scopeMapSpecs struct {
 	Lives     *ebpf.MapSpec `ebpf:"lives"`
 	Marks     *ebpf.MapSpec `ebpf:"marks"`
 	Missed    *ebpf.MapSpec `ebpf:"missed"`
+	Orders    *ebpf.MapSpec `ebpf:"orders"`
 	Programs  *ebpf.MapSpec `ebpf:"programs"`
 	Rules     *ebpf.MapSpec `ebpf:"rules"`
 	Trees     *ebpf.MapSpec `ebpf:"trees"`
@@ -240,6 +242,7 @@ type scopeMaps struct {
 	Lives     *ebpf.Map `ebpf:"lives"`
 	Marks     *ebpf.Map `ebpf:"marks"`
 	Missed    *ebpf.Map `ebpf:"missed"`
+	Orders    *ebpf.Map `ebpf:"orders"`
 	Programs  *ebpf.Map `ebpf:"programs"`
 	Rules     *ebpf.Map `ebpf:"rules"`
 	Trees     *ebpf.Map `ebpf:"trees"`
@@ -258,6 +261,7 @@ func (m *scopeMaps) Close() error {
 		m.Lives,
 		m.Marks,
 		m.Missed,
+		m.Orders,
 		m.Programs,
 		m.Rules,
 		m.Trees,

@@ -309,7 +309,7 @@ print(denied)`, fmt.Sprint(n)).CombinedOutput()
 	}
 	const many = 6000 // more than the ring holds
 	run(many)
-	lost, err := g.Dropped()
+	lost, _, err := g.Dropped()
 	if err != nil || lost == 0 {
 		t.Fatalf("%d lost, %v: the ring was never full", lost, err)
 	}
