@@ -333,12 +333,12 @@ func (n *Node) hash(f *os.File) (bpf.File, exeq.Digest, error) {
 	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&(unix.O_ACCMODE|unix.O_PATH) != unix.O_RDONLY {
 		return fail(errors.New("a descriptor that is not open for reading alone"))
 	}
+	if err := n.gate.Ours(int(f.Fd())); err != nil { // it can give other bytes at each reading
+		return fail(err)
+	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
 		return fail(err)
-	}
-	if fs.Type == unix.FUSE_SUPER_MAGIC {
-		return fail(errors.New("its file system (FUSE) can give other bytes at each reading"))
 	}
 	// Over overlayfs the inode tells neither who has the file below mapped for
 	// writing, nor that it was written to by a mapping: nobody but root may be

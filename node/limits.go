@@ -11,6 +11,10 @@ const (
 	// other than root.
 	maxConnections     = 256
 	maxUserConnections = 64
+	// maxStuck descriptors of a user may be closing for so long as they like; who
+	// has so many is not heard any more. With all connections that were open
+	// then, they stay far below the threads that a process may have.
+	maxStuck = 4
 	// maxLarge messages above wire.MaxSmall are read at once, of them one of each
 	// user other than root.
 	maxLarge = 4
@@ -38,13 +42,13 @@ const (
 	maxShut = 64
 	// maxLogged denials of one execution are logged; all are counted.
 	maxLogged = 64
+	// maxEvents of the gate are read in a glance; what it could not kill is no
+	// part of them.
+	maxEvents = 512
 	// maxHashes are kept of files that were hashed before.
 	maxHashes = 64 << 10
 	// maxBurnt nonces are kept; each goes when its permit has expired.
 	maxBurnt = 1 << 20
-	// maxEvents of the gate are read in a glance; what it could not kill is no
-	// part of them.
-	maxEvents = 512
 
 	// unreleasedTime is how long an admitted permit may wait for its processes.
 	unreleasedTime = 30 * time.Second

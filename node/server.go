@@ -56,6 +56,7 @@ type Node struct {
 	connections map[int]int // by user
 	all         int
 	large       map[int]int // messages that are being read, by user
+	stuck       map[int]int // descriptors that do not close, by user
 	programs    map[int]int // approved, by user
 	places      map[int]int // set, by user
 	executions  map[string]*execution
@@ -78,7 +79,7 @@ func Open(c Config) (*Node, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{c: c, log: c.Log, burnt: newBurnt(), ended: make(chan struct{}),
-		connections: map[int]int{}, large: map[int]int{}, programs: map[int]int{}, places: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
+		connections: map[int]int{}, large: map[int]int{}, stuck: map[int]int{}, programs: map[int]int{}, places: map[int]int{}, executions: map[string]*execution{}, cgroups: map[bpf.Cgroup]*execution{},
 		hashes: map[bpf.File]exeq.Digest{}}
 	n.scopes = newScopes(n)
 	if err := n.open(); err != nil {
@@ -240,6 +241,10 @@ func (n *Node) welcome(c *net.UnixConn) (*peer, error) {
 		p.pidfd.Close()
 		return nil, fmt.Errorf("%w: too many connections", wire.ErrBusy)
 	}
+	if n.stuck[p.uid] >= maxStuck {
+		p.pidfd.Close()
+		return nil, fmt.Errorf("%w: %d descriptors that came from this user do not close", wire.ErrBusy, n.stuck[p.uid])
+	}
 	n.all++
 	n.connections[p.uid]++
 	return p, nil
@@ -313,14 +318,10 @@ func (n *Node) read(c *net.UnixConn, uid int) (b []byte, fds []*os.File, err err
 	oob := make([]byte, unix.CmsgSpace(4*wire.MaxDescriptors))
 	got, on, flags, _, err := c.ReadMsgUnix(head[:], oob)
 	if on > 0 {
-		msgs, perr := unix.ParseSocketControlMessage(oob[:on])
-		for i := range msgs {
-			got, _ := unix.ParseUnixRights(&msgs[i])
-			for _, fd := range got {
-				fds = append(fds, os.NewFile(uintptr(fd), "descriptor"))
-			}
+		var derr error
+		if fds, derr = n.descriptors(oob[:on], uid); derr != nil {
+			return nil, fds, derr
 		}
-		err = errors.Join(err, perr)
 	}
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
 		err = fmt.Errorf("more than %d descriptors", wire.MaxDescriptors)
