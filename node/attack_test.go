@@ -320,3 +320,45 @@ func TestOneUserFillsNoNode(t *testing.T) {
 		delete(w.node.executions, id)
 	}
 }
+
+// TestCloseWhileEnding: what is being ended when the node is closed is ended
+// before that lets go of the gate, or left to the next node.
+func TestCloseWhileEnding(t *testing.T) {
+	w := newWorld(t)
+	var all []*execution
+	for range 4 {
+		d, _ := w.enclosed()
+		x, err := w.node.find(d.permit.Body.ID)
+		must(t, err)
+		all = append(all, x)
+	}
+	var ends sync.WaitGroup
+	for i, x := range all {
+		if i == 0 {
+			must(t, w.node.end(x, "first"))
+			continue
+		}
+		ends.Go(func() { w.node.end(x, "at the end") })
+	}
+	node := w.node
+	w.stop()
+	for _, x := range all {
+		x.mu.Lock()
+		if x.state != ended && x.state != enclosed {
+			t.Errorf("%s is left as %s", x.permit, x.state)
+		}
+		x.mu.Unlock()
+	}
+	ends.Wait()
+	for _, x := range all {
+		if err := node.end(x, "after it"); (err == nil) != (x.state == ended) {
+			t.Errorf("%s, which is %s: %v", x.permit, x.state, err)
+		}
+	}
+	w.start()
+	for _, x := range all {
+		if _, err := os.Stat(x.dir); !os.IsNotExist(err) {
+			t.Errorf("%s is there yet: %v", x.permit, err)
+		}
+	}
+}

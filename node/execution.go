@@ -305,7 +305,8 @@ func (n *Node) revoke(v *exeq.Revocation) error {
 	if err := permit.CheckRevocation(x.issuer, x.permit, *v); err != nil {
 		return err
 	}
-	return n.endAs(x, exeq.EncodeBytes(v.Reason), true)
+	reason := exeq.EncodeBytes(v.Reason[:min(len(v.Reason), wire.MaxReason)]) // an answer has to hold it
+	return n.endAs(x, reason, true)
 }
 
 // hold freezes the execution and suspends its lease.
@@ -401,6 +402,10 @@ func (n *Node) endAs(x *execution, why string, revoked bool) error {
 			return fmt.Errorf("%w: %s is still being ended", exeq.ErrEnforce, x.permit)
 		}
 	}
+	if !n.use() {
+		x.mu.Unlock()
+		return fmt.Errorf("%w: %s: the node is ending, and the next one ends it", exeq.ErrEnforce, x.permit)
+	}
 	was := x.state
 	x.state, x.since, x.why, x.revoked, x.challenge = ending, boottime(), why, revoked, ""
 	cgroup := x.cgroup
@@ -408,7 +413,10 @@ func (n *Node) endAs(x *execution, why string, revoked bool) error {
 	if why != "" || revoked {
 		n.log.Warn("ended", "permit", x.permit, "why", why, "revoked", revoked)
 	}
-	go n.bury(x, was, cgroup)
+	go func() {
+		defer n.done.Done()
+		n.bury(x, was, cgroup)
+	}()
 	select {
 	case <-x.gone:
 		return nil

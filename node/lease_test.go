@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,7 +77,8 @@ func TestRevocation(t *testing.T) {
 	revoke := func(as *draft, id string) error {
 		i, err := permit.NewIssuer(permit.IssuerConfig{Key: as.ring.Signer(exeq.RoleIssuer), Audience: d.audience})
 		must(t, err)
-		v, err := i.Revoke(id, "because", exeq.At(time.Now()))
+		// The answer to Over has to hold it.
+		v, err := i.Revoke(id, "because"+strings.Repeat("\n", wire.MaxAnswer/2), exeq.At(time.Now()))
 		must(t, err)
 		v.Permit = d.permit.Body.ID
 		_, err = w.ask(wire.Request{Revoke: &v})
@@ -95,7 +97,7 @@ func TestRevocation(t *testing.T) {
 	}
 	a, err := w.ask(wire.Request{Over: &wire.Named{Permit: d.permit.Body.ID}})
 	must(t, err)
-	if a.Ended != "because" || !a.Revoked {
+	if !strings.HasPrefix(a.Ended, "because%0A") || !a.Revoked {
 		t.Errorf("%q, revoked: %t", a.Ended, a.Revoked)
 	}
 }
@@ -180,6 +182,21 @@ func TestEnclose(t *testing.T) {
 		_, err = w.ask(wire.Request{Enclose: &wire.Enclose{Permit: d.permit.Body.ID}}, int(x.init.Fd()), int(x.command.Fd()))
 		refused(t, err, wire.ErrProcess)
 	})
+	for name, agent := range map[string]string{
+		// What stays in the namespace and out of the cgroup, ready to run for it.
+		"a decoy":              "sleep 1000 & sleep 1001 & echo; wait",
+		"a decoy, an orphan":   "sleep 1000 & sh -c '(sleep 1001 &)'; echo; wait",
+		"a decoy of a command": "sh -c 'sleep 1001 & echo; wait' & wait",
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := w.draft()
+			_, err := w.ask(wire.Request{Admit: d.issue(t)})
+			must(t, err)
+			x := waitingBehind(t, "unshare", "--pid", "--fork", "--kill-child", "sh", "-c", agent)
+			_, err = w.ask(wire.Request{Enclose: &wire.Enclose{Permit: d.permit.Body.ID}}, int(x.init.Fd()), int(x.command.Fd()))
+			refused(t, err, wire.ErrProcess)
+		})
+	}
 	t.Run("of another", func(t *testing.T) {
 		d := w.draft()
 		_, err := w.ask(wire.Request{Admit: d.issue(t)})

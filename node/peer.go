@@ -145,7 +145,47 @@ func isOf(supervisor *peer, init, command int) error {
 	case supervisor.uid != 0 && (i.uid != supervisor.uid || c.uid != supervisor.uid):
 		return errors.New("they run as another user")
 	}
+	return alone(init, command)
+}
+
+// alone checks that nothing else descends from the two: it would run outside of
+// their cgroup. An orphan of the namespace is a child of its process 1.
+func alone(init, command int) error {
+	for _, pid := range []int{init, command} {
+		children, err := childrenOf(pid)
+		if err != nil {
+			return err
+		}
+		for _, c := range children {
+			if pid != init || c != command {
+				return fmt.Errorf("process %d descends from them, too", c)
+			}
+		}
+	}
 	return nil
+}
+
+// childrenOf are those of all its threads. A process that waits has one: with
+// more, they could pass children on to each other while they are read.
+func childrenOf(pid int) (all []int, err error) {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range threads {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, t.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range strings.Fields(string(b)) {
+			c, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, c)
+		}
+	}
+	return all, nil
 }
 
 // cgroupOf gives a process's cgroup of version 2, from the hierarchy's root.

@@ -53,6 +53,7 @@ type Node struct {
 	done  sync.WaitGroup
 
 	mu          sync.Mutex
+	closed      bool
 	connections map[int]int // by user
 	all         int
 	large       map[int]int // messages that are being read, by user
@@ -145,9 +146,23 @@ func (n *Node) tier() exeq.Tier {
 // Found says what an earlier node had left, and what became of it.
 func (n *Node) Found() []string { return n.found }
 
+// use counts something that uses the gate and that Close waits for, unless the
+// node is being closed.
+func (n *Node) use() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.done.Add(1)
+	}
+	return !n.closed
+}
+
 // Close lets go. What is governed stays so: its leases go on nowhere, and the
 // next node ends it.
 func (n *Node) Close() error {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
 	close(n.ended)
 	n.done.Wait()
 	errs := []error{n.scopes.close()}
