@@ -8,7 +8,8 @@
 //	govern [-quick] [-exeq PROGRAM] [-workload DIR] DIR [PART…]
 //
 // The parts are start, spawn, open, clone, build, large and memory; without names
-// all of them.
+// all of them. The part node goes through a daemon of its own: it needs root, and
+// has to be named.
 //
 // DIR is a scratch directory; the workload programs of bench/workload lie
 // compiled in the directory that -workload names. Everything is run in turns,
@@ -58,8 +59,9 @@ func main() {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"start", b.start}, {"spawn", b.spawns}, {"open", b.opens}, {"clone", b.clones}, {"build", b.build}, {"large", b.large}, {"memory", b.memory}} {
-		if want := flag.Args()[1:]; len(want) > 0 && !slices.Contains(want, part.name) {
+	}{{"start", b.start}, {"spawn", b.spawns}, {"open", b.opens}, {"clone", b.clones}, {"build", b.build}, {"large", b.large}, {"memory", b.memory}, {"node", b.node}} {
+		// The node's part needs root, and is run where it is named.
+		if want := flag.Args()[1:]; (len(want) > 0 || part.name == "node") && !slices.Contains(want, part.name) {
 			continue
 		}
 		if err := part.run(); err != nil {

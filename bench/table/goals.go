@@ -61,7 +61,31 @@ var goals = []goal{
 	{"the same, CPU time", 1.05, false, "×", single("tree", "go build, cold, CPU time", "exeq ÷ plain")},
 	{"git clone inside, without exeq's own start and end, the worst", 1.10, false, "×", worst("tree", ", without start and end", "exeq ÷ plain", clones...)},
 	{"the same, CPU time", 1.10, false, "×", worst("tree", ", without start and end, CPU time", "exeq ÷ plain", clones...)},
+	{"start through the node ÷ bwrap", 2, false, "×", through("true", "÷ bwrap --unshare-all")},
+	{"the same, CPU time", 2, false, "×", through("true, CPU time", "÷ bwrap --unshare-all")},
+	{"start a program inside, through the node ÷ rootless", 1.05, false, "×", through("start a program and wait", "÷ rootless")},
+	{"the same, CPU time", 1.05, false, "×", through("start a program and wait, CPU time", "÷ rootless")},
+	{"open for reading and close inside, through the node ÷ rootless", 1.05, false, "×", through("open for reading, close", "÷ rootless")},
+	{"the same, CPU time", 1.05, false, "×", through("open for reading, close, CPU time", "÷ rootless")},
+	{"revocation ÷ cgroup.kill, the worst", 2, false, "×", worst("revoke", "", "revoke ÷ cgroup.kill", revoked...)},
 	{"verify a proof of 100 leaves", 5e6, false, "ns", single("verify", "100 leaves", "verify")},
+}
+
+// revoked are the executions that a revocation is timed on.
+var revoked = []string{
+	"1 sleeping", "100 sleeping", "1000 sleeping", "1 spinning", "100 spinning", "1 forking", "100 forking",
+}
+
+// through is the ratio of the node's tier, whichever it was, to another.
+func through(c, to string) func(*tables) float64 {
+	return func(t *tables) float64 {
+		for _, tier := range []string{"kernel", "kernel-lite"} {
+			if v := t.value("node", c, tier+" "+to); !math.IsNaN(v) {
+				return v
+			}
+		}
+		return math.NaN()
+	}
 }
 
 func ratio(part, c, peer string) func(*tables) float64 {

@@ -69,6 +69,8 @@ var titles = map[string]string{
 	"permits":          "Permits with their record, in process",
 	"start":            "The whole life of a command that does nothing",
 	"tree":             "Inside a governed tree",
+	"node":             "Through exeq-node",
+	"revoke":           "From a revocation to the last process dead",
 	"large":            "A large program",
 	"verify":           "Verification of a proof",
 	"memory":           "Memory of an idle supervisor",
