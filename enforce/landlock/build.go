@@ -242,10 +242,14 @@ func (b *builder) grant(fd int, p string, dir bool, a Access) error {
 }
 
 // grantAround grants writing on each entry of p that is no pseudo file system
-// and holds none.
+// and holds none. Of a directory that this user may not list (another's, which
+// has something mounted in it) nothing is granted.
 func (b *builder) grantAround(p string) error {
 	b.narrowed(p, Write, "a pseudo file system lies below: names directly in it cannot be made or removed")
 	entries, err := os.ReadDir(p)
+	if errors.Is(err, unix.EACCES) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}

@@ -309,6 +309,43 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestAnothersMount: what root has mounted in a directory of its own costs
+// another user the writing there, and not the whole ruleset.
+func TestAnothersMount(t *testing.T) {
+	const name = "EXEQ_TEST_MOUNTED"
+	if os.Getuid() == 0 {
+		dir := t.TempDir()
+		if err := unix.Mount("proc", dir, "proc", 0, ""); err != nil {
+			t.Skipf("nothing can be mounted here: %v", err)
+		}
+		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+		if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(name, dir)
+		nobody.Rerun(t, "TestAnothersMount$")
+		return
+	}
+	mounted := os.Getenv(name)
+	if mounted == "" {
+		t.Skip("needs root, who mounts something in a directory of its own")
+	}
+	if _, err := os.ReadDir(filepath.Dir(mounted)); !os.IsPermission(err) {
+		t.Fatalf("its directory can be listed: %v", err)
+	}
+	mine := filepath.Join(t.TempDir(), "file")
+	rep := under(t, rights(both("/", all)), Options{}, func() {
+		if err := os.WriteFile(mine, nil, 0o600); err != nil {
+			t.Errorf("beside it: %v", err)
+		}
+	})
+	for _, r := range rep.Rules {
+		if r.Access&Write != 0 && within(mounted, r.Path) {
+			t.Errorf("writing is granted on %s", r.Path)
+		}
+	}
+}
+
 func TestAsNobody(t *testing.T) {
 	nobody.Rerun(t, "Rights|Pseudo|Kernel|Ports|Scope|Labelled|Late|Devices|Gate|Unreachable")
 }
