@@ -88,7 +88,6 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 	x.move(Ending)
 	if code != "exited" {
 		code, err = x.kill(run, code, err)
-		err = errors.Join(err, x.revoked(code, err))
 	}
 	exit, werr := run.Wait()
 	return out, errors.Join(err, werr, x.seal(ctx, out, code, exit))

@@ -148,14 +148,15 @@ func (x *Execution) tick(ctx context.Context, run Running, t *ticks) (string, er
 	return "", nil
 }
 
-// kill ends the tree for a reason, unless the issuer's word had come by another
-// way meanwhile: then that is the reason.
+// kill ends the tree for a reason and then records it, unless the issuer's word
+// had come by another way meanwhile: then that is the reason.
 func (x *Execution) kill(run Running, code string, why error) (string, error) {
 	err := run.Kill(code)
 	if lapsed := run.Lapsed(); code != "revoked" && errors.Is(lapsed, ErrRevoked) {
 		code, why = "revoked", lapsed
 	}
-	return code, errors.Join(why, err)
+	err = errors.Join(why, err)
+	return code, errors.Join(err, x.revoked(code, err))
 }
 
 // reevaluate decides the run again when the active policy set changed: it goes

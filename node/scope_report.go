@@ -160,7 +160,7 @@ func (s *scopes) watch(from *bpf.Attempts) {
 // saw takes one attempt in. What the kernel could not kill is killed here.
 func (s *scopes) saw(a bpf.Attempt) {
 	if a.Alive && a.Verdict == bpf.ScopeDenied && a.PID > 1 {
-		s.n.log.Error("scope: not killed by the kernel", "pid", a.PID, "err", unix.Kill(a.PID, unix.SIGKILL))
+		s.n.log.Error("scope: not killed by the kernel", "pid", a.PID, "err", killSince(a.PID, a.At))
 	}
 	s.mu.Lock()
 	x := s.at(a.Scope)
