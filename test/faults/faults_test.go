@@ -59,7 +59,14 @@ type house struct {
 }
 
 func newHouse(t *testing.T) *house {
-	h := &house{t: t, state: filepath.Join(t.TempDir(), "state"), work: t.TempDir()}
+	dir, err := os.MkdirTemp("", "exeq-faults-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // a drainer may still write there
+		until(t, 30*time.Second, dir+" to be removed", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	h := &house{t: t, state: filepath.Join(dir, "state"), work: t.TempDir()}
 	if out, err := h.exeq("run", "--", "true").CombinedOutput(); err != nil {
 		t.Fatalf("first run: %v\n%s", err, out)
 	}
