@@ -69,7 +69,7 @@ static int harmless(void) { // code of one's own that may be executed: it only r
 #endif
 	TRY(write(fd, b, sizeof b));
 	close(fd);
-	return TRY(open("harmless.bin", O_RDONLY)); // nobody writes it, for now
+	return TRY(open("harmless.bin", O_RDONLY)); // while nobody writes it
 }
 static void rewritten(char **a) { // a file rewritten under its executable mapping
 	char b[64];
