@@ -18,9 +18,10 @@ import (
 )
 
 // silent is a file system that gives one file and never answers when it is to be
-// flushed, polled or asked for its size again.
+// flushed, polled or asked for its size again; mute, it answers nothing at all.
 type silent struct {
 	dir     string
+	mute    atomic.Bool
 	opened  atomic.Bool
 	flushed atomic.Int64
 }
@@ -34,11 +35,16 @@ const (
 
 func newSilent(t *testing.T) *silent {
 	t.Helper()
+	return silentAt(t, t.TempDir())
+}
+
+func silentAt(t *testing.T, dir string) *silent {
+	t.Helper()
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Skip(err)
 	}
-	s := &silent{dir: t.TempDir()}
+	s := &silent{dir: dir}
 	if err := unix.Mount("silent", s.dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", dev)); err != nil {
 		unix.Close(dev)
 		t.Skip(err)
@@ -82,6 +88,9 @@ func (s *silent) serve(dev int) {
 		}
 		var out []byte
 		var no unix.Errno
+		if s.mute.Load() && le.Uint32(b[4:]) != fuseInit {
+			continue
+		}
 		switch node := le.Uint64(b[16:]); le.Uint32(b[4:]) {
 		case fuseInit:
 			out = make([]byte, 64)

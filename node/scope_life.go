@@ -3,12 +3,9 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +32,11 @@ func (s *scopes) live(b *exeq.ScopeBody) (*life, error) {
 		l.faults = append(l.faults, exeq.EncodeBytes(fmt.Sprintf("%s: %v", exeq.Readable(path), err)))
 	}
 	for _, p := range b.Programs {
-		f, err := openRegular(p.Path)
+		path, err := exeq.DecodeBytes(p.Path)
+		var f *os.File
+		if err == nil {
+			f, err = s.n.openRegular(path, false)
+		}
 		if err != nil {
 			fault(p.Path, err)
 			continue
@@ -51,10 +52,14 @@ func (s *scopes) live(b *exeq.ScopeBody) (*life, error) {
 			l.files = append(l.files, file)
 		}
 	}
-	for _, path := range b.Trees {
-		d, err := openTree(path)
+	for _, p := range b.Trees {
+		path, err := exeq.DecodeBytes(p)
+		var d *os.File
+		if err == nil {
+			d, err = s.n.openTree(path)
+		}
 		if err != nil {
-			fault(path, err)
+			fault(p, err)
 			continue
 		}
 		t, err := s.n.gate.IdentifyTree(d)
@@ -78,66 +83,20 @@ func (n *Node) itself() (bpf.File, error) {
 	return file, err
 }
 
-// openRegular opens a program for reading, by a path without links: of what is
-// no regular file nothing is opened but its name.
-func openRegular(encoded string) (*os.File, error) {
-	path, err := exeq.DecodeBytes(encoded)
-	if err != nil {
-		return nil, err
-	}
-	return openFile(path, unix.RESOLVE_NO_SYMLINKS)
-}
-
-func openFile(path string, resolve uint64) (*os.File, error) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolve})
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, errors.New("no regular file")
-	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
-}
-
 // openTree opens a directory of which each one on the way to it is root's alone
 // to change. What lies below it the kernel looks at, each time.
-func openTree(encoded string) (*os.File, error) {
-	path, err := exeq.DecodeBytes(encoded)
+func (n *Node) openTree(path string) (*os.File, error) {
+	fd, err := n.walk(path, false, func(at string, st *unix.Stat_t) error {
+		switch {
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			return fmt.Errorf("%s: %w", at, unix.ENOTDIR)
+		case st.Uid != 0 || st.Mode&0o022 != 0:
+			return fmt.Errorf("%s: not root's alone to change (owner %d, mode %#o)", at, st.Uid, st.Mode&0o7777)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	var d *os.File
-	for at := "/"; ; {
-		fd, err := unix.Openat2(unix.AT_FDCWD, at, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-		if err != nil {
-			return nil, err
-		}
-		d = os.NewFile(uintptr(fd), at)
-		var st unix.Stat_t
-		if err = unix.Fstat(fd, &st); err == nil && (st.Uid != 0 || st.Mode&0o022 != 0) {
-			err = fmt.Errorf("%s: not root's alone to change (owner %d, mode %#o)", at, st.Uid, st.Mode&0o7777)
-		}
-		var fs unix.Statfs_t
-		if err == nil {
-			if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type == unix.FUSE_SUPER_MAGIC {
-				err = fmt.Errorf("%s: its file system (FUSE) says of owners what it likes", at)
-			}
-		}
-		if err != nil {
-			d.Close()
-			return nil, err
-		}
-		if at == path {
-			return d, nil
-		}
-		d.Close()
-		rest := strings.TrimPrefix(path[len(at):], "/")
-		next, _, _ := strings.Cut(rest, "/")
-		at = filepath.Join(at, next)
-	}
+	return os.NewFile(uintptr(fd), path), nil
 }

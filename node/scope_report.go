@@ -210,12 +210,17 @@ func (s *scopes) at(of bpf.Scope) *scope {
 func (s *scopes) find(a bpf.Attempt) (string, exeq.Digest) {
 	exe := fmt.Sprintf("/proc/%d/exe", a.PID)
 	path, _ := os.Readlink(exe)
-	f, err := openFile(exe, 0)
+	var f *os.File
+	fd, err := unix.Open(exe, unix.O_PATH|unix.O_CLOEXEC, 0) // which asks nobody
+	if err == nil {
+		f, err = s.n.reopen(fd)
+		unix.Close(fd)
+	}
 	if d, ok := s.digest(f, err, a.File); ok && len(path) <= maxReportedPath {
 		return exeq.EncodeBytes(path), d
 	}
 	if strings.HasPrefix(a.Name, "/") {
-		f, err := openFile(a.Name, unix.RESOLVE_NO_MAGICLINKS)
+		f, err := s.n.openRegular(a.Name, true)
 		if d, ok := s.digest(f, err, a.File); ok {
 			return exeq.EncodeBytes(a.Name), d
 		}
