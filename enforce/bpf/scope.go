@@ -67,8 +67,11 @@ type Scopes struct {
 	gate  *Gate
 	maps  map[string]*ebpf.Map
 	links map[string]link.Link
+	hooks map[string]*ebpf.Program // what links attach
 	sweep *ebpf.Program
 	at    string // where the links are pinned
+	// passed counts what the kernel did not run the programs of before for.
+	passed uint64
 }
 
 var scopePins = []string{scopeMapRules, scopeMapLives, scopeMapTrees, scopeMapDescents, scopeMapAttempts, scopeMapMissed}
@@ -88,7 +91,7 @@ var scopeHooks = []hook{
 // opens meanwhile; the maps stay. Pins that are not whole, or of another layout,
 // are ErrBroken and hold on.
 func OpenScopes(dir string, g *Gate) (*Scopes, error) {
-	s := &Scopes{dir: filepath.Clean(dir), gate: g, maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
+	s := &Scopes{dir: filepath.Clean(dir), gate: g, maps: map[string]*ebpf.Map{}, links: map[string]link.Link{}, hooks: map[string]*ebpf.Program{}}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("%w: scopes in %s: %w", exeq.ErrEnforce, dir, err)
@@ -170,7 +173,7 @@ func (s *Scopes) load() error {
 		if err != nil {
 			return &FeatureError{h.feature + " attached", h.needs, err}
 		}
-		s.links[h.name] = l
+		s.links[h.name], s.hooks[h.name] = l, c.DetachProgram(h.name)
 	}
 	s.sweep = c.DetachProgram(scopeProgSweep)
 	return nil
@@ -248,54 +251,14 @@ func (s *Scopes) follow() error {
 	return nil
 }
 
-// Check says whether every hook is attached, and all of it pinned.
-func (s *Scopes) Check() error {
-	for name, l := range s.links {
-		if _, err := l.Info(); err != nil {
-			return fmt.Errorf("%w: scopes: %s: %w", ErrBroken, name, err)
-		}
-		if _, err := os.Lstat(filepath.Join(s.at, name)); err != nil {
-			return fmt.Errorf("%w: scopes: the pin of %s: %w", ErrBroken, name, err)
-		}
-	}
-	for name := range s.maps {
-		if _, err := os.Lstat(filepath.Join(s.dir, "map-"+name)); err != nil {
-			return fmt.Errorf("%w: scopes: the pin of %s: %w", ErrBroken, name, err)
-		}
-	}
-	return nil
-}
-
-// Restore puts hooks and pins in place again after Check has missed one.
-func (s *Scopes) Restore() error {
-	old, sweep := s.links, s.sweep
-	s.links = map[string]link.Link{}
-	err := s.load()
-	if err == nil {
-		if ScopesPinned(s.dir) {
-			err = s.follow()
-		} else {
-			err = s.pin()
-		}
-	}
-	if err != nil {
-		for _, l := range s.links {
-			l.Close()
-		}
-		s.links, s.sweep = old, sweep
-		return fmt.Errorf("%w: scopes: %w", exeq.ErrEnforce, err)
-	}
-	for _, l := range old {
-		l.Close()
-	}
-	return sweep.Close()
-}
-
 // Close lets go of the scopes, which go on holding.
 func (s *Scopes) Close() error {
 	var errs []error
 	for _, l := range s.links {
 		errs = append(errs, l.Close())
+	}
+	for _, p := range s.hooks {
+		errs = append(errs, p.Close())
 	}
 	for _, m := range s.maps {
 		errs = append(errs, m.Close())
@@ -461,12 +424,4 @@ func (g *Gate) own(f *os.File) (func() error, error) {
 
 func (s Scope) subject() scopeSubject {
 	return scopeSubject{Kind: uint32(s.Kind), Number: s.Number}
-}
-
-// Missed counts attempts that nobody read before the ring was full, and
-// processes that could not be marked: they leave the scope when they change both
-// user and cgroup.
-func (s *Scopes) Missed() (attempts, processes uint64, err error) {
-	err = errors.Join(s.maps[scopeMapMissed].Lookup(uint32(0), &attempts), s.maps[scopeMapMissed].Lookup(uint32(1), &processes))
-	return attempts, processes, err
 }
