@@ -60,6 +60,9 @@ func lacks(a Attack) string {
 	if strings.Contains(a.Line, "-reader ") && os.Getuid() != 0 {
 		return "only root can make a program set-user-ID root"
 	}
+	if strings.Contains(a.Proof.What, "{interface}") && networkInterface() == "lo" {
+		return "this machine has no interface that an execution has not"
+	}
 	switch a.Needs {
 	case "x32":
 		if _, _, e := syscall.RawSyscall(0x40000000|39, 0, 0, 0); e == syscall.ENOSYS {

@@ -70,7 +70,7 @@ func inside(t *testing.T) {
 		if got != exeq.TierKernel {
 			t.Fatalf("%s asked for kernel and got %s: %s", user, got, why)
 		}
-		for name, policy := range map[string]string{"noTool": noTool} {
+		for name, policy := range map[string]string{"noTool": noTool, "starter": ""} {
 			t.Run(user+"/"+name, func(t *testing.T) {
 				var mine []Attack
 				for _, a := range rows {
@@ -95,6 +95,9 @@ func together(t *testing.T, all []Attack, policy string, uid int, tally *tally) 
 	s := newScene(t, whole, uid)
 	mark := random("mark-")
 	s.write(s.places["ws"]+"/list", mark+"\n"+s.expand(lines.String()), 0o644)
+	for _, a := range all {
+		s.note(a)
+	}
 	r := s.run(Attack{}, s.governed(whole, exeq.TierKernel, []string{"./each", "list"}), nil)
 	r.gone = die(s.places["token"], living, 15*time.Second)
 	said := strings.Split(string(r.out), mark)
@@ -120,8 +123,8 @@ func stays(a Attack) string {
 	switch {
 	case a.Wrap != "" || a.Terminal || a.Deep || a.Direct || a.Quotas != (exeq.Quotas{}):
 		return "it needs an execution or a world of its own"
-	case a.Policy != noTool:
-		return "only the rows about forbidden bytes are judged there yet"
+	case a.Policy != noTool && a.Policy != "":
+		return "it has a policy of its own"
 	case a.Then != "":
 		return "somebody outside must act while it runs"
 	case !strings.HasPrefix(a.Line, "./") || strings.ContainsAny(a.Line, ";&|'\"\\*"):

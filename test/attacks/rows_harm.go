@@ -21,7 +21,7 @@ var guard = Family{"Guard edited", []Attack{
 	{Name: "made inside, named outside", Line: "./files born {out}/new {token}", Proof: makes("{out}/new")},
 	{Name: "a core dump outside", Line: "ulimit -c unlimited; cd {out} && sh -c 'kill -SEGV $$'", Proof: makes("{out}/core"), Needs: "core"},
 	{Name: "a file capability for later", Line: "./files capability {ws}/later", Proof: prints("CAPABILITY-SET"), Who: "root"},
-	{Name: "a device node for later", Line: "./files device {ws}/later", Proof: makes("{ws}/later"), Who: "root"},
+	{Name: "a device node for later", Line: "./files device {ws}/device", Proof: makes("{ws}/device"), Who: "root"},
 	{Name: "a set-group-ID file for later", Line: "cp /usr/bin/id later && chmod 2755 later && ls -l later", Proof: prints("-rwxr-sr-x"), Expect: every(Limited), Limit: LimitGroupID},
 	{Name: "a set-user-ID file for later", Line: "./files setuid {ws}/later && ls -l later", Proof: prints("-rws")},
 	{Name: "a cache turned into a link", Line: "rmdir {home}/.cache/go-build && ln -s {out} {home}/.cache/go-build && echo {token} >>{home}/.cache/go-build/target", Proof: changes("{target}")},

@@ -105,10 +105,15 @@ func newScene(t *testing.T, a Attack, uid int) *scene {
 	for _, p := range []string{"target", "exeq", "shmfile"} {
 		s.fingerprint(s.places[p])
 	}
+	s.note(a)
+	return s
+}
+
+// note is how what the attack may change is before it.
+func (s *scene) note(a Attack) {
 	if a.Proof.Kind == changed {
 		s.fingerprint(s.expand(a.Proof.What))
 	}
-	return s
 }
 
 // special makes what only some lines need.
