@@ -259,7 +259,7 @@ func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome 
 	s.must(cmd.Start())
 	s.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	left := int64(-1)
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if h := s.held(); len(h) == 1 && h[0].State == "running" {
 			if left >= 0 && h[0].LeaseMillis > left {
 				return cmd, h[0], func() string { cmd.Wait(); return out.String() }
@@ -270,6 +270,10 @@ func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome 
 	s.t.Fatalf("it does not run: %s\n%s", out.String(), s.log)
 	return nil, held, nil
 }
+
+// stopLater is a script that stops itself once there is a file go in the
+// workspace.
+const stopLater = "until [ -e go ]; do sleep 0.1; done; kill -STOP $$"
 
 // stopped says whether the gate kept a program from running as it does in the
 // node's tier: kernel refuses, kernel-lite kills before the first instruction.

@@ -196,7 +196,8 @@ func TestTier(t *testing.T) {
 // and goes on when its supervisor does.
 func TestHeld(t *testing.T) {
 	s := newScene(t, nobody)
-	cmd, h, outcome := s.running("sh", "-c", "sleep 3; kill -STOP $$; echo went on")
+	cmd, h, outcome := s.running("sh", "-c", stopLater+"; echo went on")
+	s.must(os.WriteFile(filepath.Join(s.work, "go"), nil, 0o644))
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if x := s.held(); len(x) == 1 && x[0].State == "held" {
 			break

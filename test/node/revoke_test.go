@@ -74,7 +74,7 @@ func TestRevokeWithoutSupervisor(t *testing.T) {
 		}
 	})
 	t.Run("held", func(t *testing.T) { // no lease counts
-		why := revokeWithoutSupervisor(t, "sleep 1; kill -STOP $$", "held")
+		why := revokeWithoutSupervisor(t, stopLater, "held")
 		if !strings.Contains(why, `why="taken back" revoked=true`) {
 			t.Fatalf("the node ended it for another reason: %s", why)
 		}
@@ -86,6 +86,7 @@ func revokeWithoutSupervisor(t *testing.T, script, state string) string {
 	s := newScene(t, nobody)
 	defer s.down()
 	cmd, h, outcome := s.running("sh", "-c", script)
+	s.must(os.WriteFile(filepath.Join(s.work, "go"), nil, 0o644))
 	for end := time.Now().Add(time.Minute); s.held()[0].State != state; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it is not %s: %v", state, s.held())
