@@ -29,10 +29,11 @@ func TestMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := []string{bin}
-	for _, name := range []string{"sh", "cat", "chmod", "ls", "sleep", "true", "touch"} {
+	for _, name := range []string{"sh", "cat", "chmod", "ls", "seq", "sleep", "tail", "true", "touch"} {
 		files = append(files, "/bin/"+name)
 	}
-	vm.Test(t, vm.Tests{Kernel: "6.12", Run: "^TestKernel$", Files: files, Env: []string{inMachine + "=" + bin}, OwnTime: true, Timeout: 30 * time.Minute})
+	env := []string{inMachine + "=" + bin, "EXEQ_ROUNDS=" + os.Getenv("EXEQ_ROUNDS")}
+	vm.Test(t, vm.Tests{Kernel: "6.12", Run: "^(TestKernel|TestDaemonDies|TestSupervisorDies)$", Files: files, Env: env, OwnTime: true, Timeout: 30 * time.Minute})
 }
 
 // attempt is one thing that the victim tries, and what it must be answered in

@@ -107,20 +107,6 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestSupervisorDies: with it dies all of it, and the node lets go.
-func TestSupervisorDies(t *testing.T) {
-	s := newScene(t, nobody)
-	cmd, h, _ := s.running("sleep", "1000")
-	s.must(cmd.Process.Kill())
-	cmd.Wait()
-	s.emptyWithin(h.Permit, exeq.DefaultLease)
-	for end := time.Now().Add(3 * exeq.DefaultLease); len(s.held()) > 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the node still holds it")
-		}
-	}
-}
-
 // TestRevoke: a revocation ends it now.
 func TestRevoke(t *testing.T) {
 	s := newScene(t, nobody)

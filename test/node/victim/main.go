@@ -3,6 +3,9 @@
 // Victim tries what its arguments name, one after the other, and says of each
 // what the kernel answered: 0, or an errno. It is one static program, so that
 // what holds it is tried and nothing that a shell or a library does besides.
+//
+// After "again FILE" it tries them all at once, each over and over until it is
+// killed, and writes into FILE only what succeeded, and how often it has tried.
 package main
 
 import (
@@ -13,7 +16,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -177,7 +182,36 @@ func open(path string, flags int) error {
 	return err
 }
 
+// again goes on until it is killed. None of them waits for another, since one may
+// have to wait for an answer that nobody gives any more. FILE has two fields a
+// line: an attempt that succeeded; or "tried" and a number, up to now.
+func again(file string, args []string) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	var tried atomic.Int64
+	for i := 0; i+1 < len(args); i += 2 {
+		go func() {
+			for said := false; ; time.Sleep(50 * time.Millisecond) {
+				if attempts[args[i]](args[i+1]) == nil && !said {
+					said = true
+					fmt.Fprintf(f, "%s %s\n", args[i], args[i+1])
+				}
+				tried.Add(1)
+			}
+		}()
+	}
+	for ; ; time.Sleep(20 * time.Millisecond) {
+		fmt.Fprintf(f, "tried %d\n", tried.Load())
+	}
+}
+
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "again" {
+		again(os.Args[2], os.Args[3:])
+	}
 	for i := 1; i+1 < len(os.Args); i += 2 {
 		name, arg := os.Args[i], os.Args[i+1]
 		err := attempts[name](arg)
