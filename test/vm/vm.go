@@ -98,7 +98,7 @@ func boot(ctx context.Context, qemu, image, dir, nonce string, j Job) (Result, e
 	// interprets wrongly. bpf among the LSMs is not Debian's default for all
 	// of its kernels.
 	cmd := exec.CommandContext(ctx, qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-accel", "tcg,thread=single", "-smp", "1", "-cpu", "max,-la57,-cx16", "-m", "1024",
+		"-accel", "tcg,thread=single", "-smp", "1", "-cpu", "max,-la57,-cx16", "-m", "2048",
 		"-kernel", image, "-initrd", filepath.Join(dir, "initramfs"),
 		"-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off random.trust_cpu=on lsm=landlock,lockdown,yama,integrity,bpf",
 		"-serial", "file:"+console, "-serial", "file:"+report)
