@@ -21,16 +21,11 @@ import (
 // who lifts.
 func TestScopeSilent(t *testing.T) {
 	w := newScopeWorld(t)
-	dir, err := os.MkdirTemp("/var/tmp", "exeq-scope-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755))
+	dir := reachable(t)
 	at := filepath.Join(dir, "user")
 	must(t, os.Mkdir(at, 0o755))
 	prog := filepath.Join(at, "file")
-	b, err := os.ReadFile("/usr/bin/echo")
-	must(t, err)
-	must(t, os.WriteFile(prog, b, 0o755))
+	echo(t, prog)
 	link := filepath.Join(dir, "link")
 	must(t, os.Symlink("user/file", link))
 	body := w.over(exeq.ScopeRehearse, 1)

@@ -157,14 +157,9 @@ func TestScopeDeclared(t *testing.T) {
 // the statement says keeps it from coming into force, and later is left out.
 func TestScopeLife(t *testing.T) {
 	w := newScopeWorld(t)
-	dir, err := os.MkdirTemp("/var/tmp", "exeq-scope-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755))
+	dir := reachable(t)
 	prog := filepath.Join(dir, "echo")
-	b, err := os.ReadFile("/usr/bin/echo")
-	must(t, err)
-	must(t, os.WriteFile(prog, b, 0o755))
+	b := echo(t, prog)
 	body := w.over(exeq.ScopeEnforce, 1)
 	body.Programs = []exeq.ScopeProgram{{Path: prog, SHA256: exeq.Digest{1}}}
 	refused(t, w.declare(body), wire.ErrScopeLife)
@@ -211,6 +206,25 @@ func TestScopeLife(t *testing.T) {
 	if out, err := asUser(governedUser, prog, "lives"); len(out) != 0 {
 		t.Errorf("of an earlier statement: %q, %v", out, err)
 	}
+}
+
+// reachable is a directory of root's that every user gets to.
+func reachable(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "exeq-scope-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// echo makes a program of its own of echo, and gives its bytes.
+func echo(t *testing.T, at string) []byte {
+	t.Helper()
+	b, err := os.ReadFile("/usr/bin/echo")
+	must(t, err)
+	must(t, os.WriteFile(at, b, 0o755))
+	return b
 }
 
 func digestOf(t *testing.T, path string) exeq.Digest {

@@ -20,6 +20,14 @@ import (
 
 const maxLinks = 40 // as the kernel's
 
+// stat says what a descriptor (O_PATH) names, if its file system is ours to ask.
+func (n *Node) stat(fd int) (st unix.Stat_t, err error) {
+	if err = n.gate.Ours(fd); err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	return st, err
+}
+
 // walk opens a path (O_PATH), from the root, and shows each directory on the way
 // and what it leads to. Nothing is asked of a file system that is not ours: that
 // is bpf.ErrTheirs. Symbolic links are an error unless they are to be followed;
@@ -33,10 +41,7 @@ func (n *Node) walk(path string, links bool, seen func(at string, st *unix.Stat_
 		return -1, err
 	}
 	for {
-		var st unix.Stat_t
-		if err = n.gate.Ours(fd); err == nil {
-			err = unix.Fstat(fd, &st)
-		}
+		st, err := n.stat(fd)
 		if err == nil && seen != nil {
 			err = seen(at, &st)
 		}
@@ -88,11 +93,8 @@ func (n *Node) walk(path string, links bool, seen func(at string, st *unix.Stat_
 
 // link reads a symbolic link; "" is none.
 func (n *Node) link(fd int) (string, error) {
-	var st unix.Stat_t
-	if err := n.gate.Ours(fd); err != nil {
-		return "", err
-	}
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+	st, err := n.stat(fd)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return "", err
 	}
 	b := make([]byte, unix.PathMax)
@@ -116,11 +118,8 @@ func (n *Node) openRegular(path string, links bool) (*os.File, error) {
 
 // reopen opens for reading what a descriptor (O_PATH) names.
 func (n *Node) reopen(fd int) (*os.File, error) {
-	var st unix.Stat_t
-	if err := n.gate.Ours(fd); err != nil {
-		return nil, err
-	}
-	if err := unix.Fstat(fd, &st); err != nil {
+	st, err := n.stat(fd)
+	if err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {

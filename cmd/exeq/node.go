@@ -21,8 +21,7 @@ func nodeSocket() string { return cmp.Or(os.Getenv(wire.Variable), wire.DefaultS
 
 // askNode finds the node, if it serves this user.
 func askNode(ctx context.Context) (n *client.Client, err error) {
-	// Where there is none, finding that out by dialling takes a twentieth of a
-	// short run.
+	// Where there is none, dialling takes a fiftieth of a short run to say so.
 	if _, err = os.Lstat(nodeSocket()); err == nil {
 		n, err = client.Dial(ctx, nodeSocket())
 	}
