@@ -69,13 +69,16 @@ func (s *Scopes) Restore() error {
 	for _, l := range old {
 		l.Close()
 	}
-	for _, p := range programs {
-		if st, err := p.Stats(); err == nil {
+	for name, p := range programs {
+		st, serr := p.Stats()
+		if serr != nil {
+			err = errors.Join(err, fmt.Errorf("%w: scopes: how often the kernel passed %s over is lost: %w", exeq.ErrEnforce, name, serr))
+		} else {
 			s.passed += st.RecursionMisses
 		}
 		p.Close()
 	}
-	return sweep.Close()
+	return errors.Join(err, sweep.Close())
 }
 
 // Missed counts attempts that nobody read before the ring was full or for which
