@@ -21,11 +21,7 @@ import (
 // TestDaemonDies: without the node's answer to a renewal nothing lives beyond
 // its lease, and the gate holds meanwhile; what starts next says what it found.
 func TestDaemonDies(t *testing.T) {
-	m := newMemory(t)
-	s := newSceneWith(t, nobody, func(s *scene) {
-		s.memory = m
-		s.small()
-	})
+	s := newSceneWith(t, nobody, (*scene).small)
 	few, many := sizes(1, 100), sizes(100, 1000)
 	if os.Getenv(inMachine) != "" { // where all takes longer
 		few, many = sizes(1), sizes(100)
@@ -65,20 +61,13 @@ func (s *scene) with(t *testing.T) *scene {
 
 func (s *scene) daemonDies(how string, n int, die func(*scene)) {
 	t := s.t
-	if how == "out of memory" && s.memory == nil {
-		t.Skip("no hierarchy gives the memory controller to its cgroups")
-	}
 	_, h, outcome := s.running("sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; wait", n))
 	procs := filepath.Join(s.cgroup, h.Permit, "cgroup.procs")
-	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	s.until("all of them run", 3*time.Minute, func() bool {
 		b, err := os.ReadFile(procs)
-		if err != nil || time.Now().After(end) {
-			t.Fatalf("it does not live, or has %d processes: %v\n%s", strings.Count(string(b), "\n"), err, s.log)
-		}
-		if strings.Count(string(b), "\n") > n {
-			break
-		}
-	}
+		s.must(err)
+		return strings.Count(string(b), "\n") > n
+	})
 	dir, err := os.Open(filepath.Join(s.cgroup, h.Permit))
 	s.must(err)
 	defer dir.Close()

@@ -66,7 +66,6 @@ type scene struct {
 	tier                       exeq.Tier // that the node gives
 	daemon                     *exec.Cmd
 	log                        *journal
-	memory                     *memory // that the daemon has; nil: all
 }
 
 // journal is what the daemon says, while it says it.
@@ -167,9 +166,6 @@ func (s *scene) start() {
 	s.log = new(journal)
 	s.daemon = s.node("serve", "-socket", s.socket, "-state", s.dir+"/state", "-trust", s.dir+"/trust", "-pins", s.pins, "-cgroup", s.cgroup)
 	s.daemon.Stderr = s.log
-	if s.memory != nil {
-		s.memory.holds(s.daemon)
-	}
 	s.must(s.daemon.Start())
 	ended := make(chan error, 1)
 	go func(d *exec.Cmd) { ended <- d.Wait() }(s.daemon)
@@ -259,16 +255,21 @@ func (s *scene) running(args ...string) (cmd *exec.Cmd, held wire.Held, outcome 
 	s.must(cmd.Start())
 	s.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	left := int64(-1)
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if h := s.held(); len(h) == 1 && h[0].State == "running" {
-			if left >= 0 && h[0].LeaseMillis > left {
-				return cmd, h[0], func() string { cmd.Wait(); return out.String() }
-			}
-			left = h[0].LeaseMillis
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("it said: %s", out.String())
 		}
-	}
-	s.t.Fatalf("it does not run: %s\n%s", out.String(), s.log)
-	return nil, held, nil
+	}()
+	s.until("it runs", 20*time.Second, func() bool {
+		h := s.held()
+		if len(h) != 1 || h[0].State != "running" {
+			return false
+		}
+		before := left
+		held, left = h[0], h[0].LeaseMillis
+		return before >= 0 && left > before
+	})
+	return cmd, held, func() string { cmd.Wait(); return out.String() }
 }
 
 // stopLater is a script that stops itself once there is a file go in the
@@ -297,9 +298,16 @@ func (s *scene) populated(permit string) bool {
 // emptyWithin waits until nothing of the execution lives.
 func (s *scene) emptyWithin(permit string, d time.Duration) {
 	s.t.Helper()
-	for end := time.Now().Add(d); s.populated(permit); time.Sleep(10 * time.Millisecond) {
+	s.until("nothing of it lives", d, func() bool { return !s.populated(permit) })
+}
+
+// until waits for what the kernel or another process brings about, and tells
+// nobody of.
+func (s *scene) until(what string, within time.Duration, is func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(within); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Fatalf("it still lives after %s\n%s", d, s.log)
+			s.t.Fatalf("not within %s: %s\n%s", within, what, s.log)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +18,10 @@ import (
 
 // memory is a cgroup of the memory controller, in whichever hierarchy has it.
 type memory struct {
-	dir, limit, usage, events, none string
+	dir, limit, usage, events string
 }
 
-// newMemory makes one, or nil where no hierarchy gives the memory controller to
-// its cgroups.
+// newMemory makes one.
 func newMemory(t *testing.T) *memory {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mountinfo")
@@ -39,13 +37,13 @@ func newMemory(t *testing.T) *memory {
 		at, how, _ := strings.Cut(line, " - ")
 		switch given, _ := os.ReadFile(filepath.Join(strings.Fields(at)[4], "cgroup.subtree_control")); {
 		case strings.HasPrefix(how, "cgroup2 ") && strings.Contains(string(given), "memory"):
-			m = memory{f[4], "memory.max", "memory.current", "memory.events", "max"}
+			m = memory{f[4], "memory.max", "memory.current", "memory.events"}
 		case strings.HasPrefix(how, "cgroup ") && strings.HasSuffix(strings.TrimSpace(how), ",memory"):
-			m = memory{f[4], "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control", "-1"}
+			m = memory{f[4], "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"}
 		}
 	}
 	if m.dir == "" {
-		return nil
+		t.Skip("no hierarchy gives the memory controller to its cgroups")
 	}
 	if m.dir, err = os.MkdirTemp(m.dir, "exeq-node-memory-"); err != nil {
 		t.Fatal(err)
@@ -85,18 +83,21 @@ func (m *memory) killed(t *testing.T) string {
 	return ""
 }
 
+// bounds has a process take what memory it takes from now on there, and no more
+// than so many bytes.
+func (m *memory) bounds(s *scene, pid, most int) {
+	s.t.Helper()
+	s.must(os.WriteFile(filepath.Join(m.dir, "cgroup.procs"), fmt.Append(nil, pid), 0))
+	os.WriteFile(filepath.Join(m.dir, "memory.swap.max"), []byte("0"), 0) // where there is swap
+	s.must(os.WriteFile(filepath.Join(m.dir, m.limit), fmt.Append(nil, most), 0))
+}
+
 // starve leaves the daemon little memory and asks it for more, until the kernel
 // kills it.
 func (s *scene) starve() {
 	s.t.Helper()
-	m := s.memory
-	killed := m.killed(s.t)
-	used, err := strconv.Atoi(strings.TrimSpace(m.read(s.t, m.usage)))
-	s.must(err)
-	os.WriteFile(filepath.Join(m.dir, "memory.swap.max"), []byte("0"), 0) // where there is swap
-	limit := filepath.Join(m.dir, m.limit)
-	s.must(os.WriteFile(limit, fmt.Append(nil, used+1<<20), 0))
-	defer os.WriteFile(limit, []byte(m.none), 0) // for the next daemon
+	m := newMemory(s.t)
+	m.bounds(s, s.daemon.Process.Pid, 1<<20)
 	var open []net.Conn
 	defer func() {
 		for _, c := range open {
@@ -105,7 +106,7 @@ func (s *scene) starve() {
 	}()
 	message := append(binary.BigEndian.AppendUint32(nil, wire.MaxSmall), make([]byte, wire.MaxSmall-1)...)
 	for end := time.Now().Add(time.Minute); ; {
-		if m.killed(s.t) != killed {
+		if m.killed(s.t) != "0" {
 			return
 		}
 		if time.Now().After(end) {
@@ -127,9 +128,7 @@ func (s *scene) starve() {
 func (m *memory) starve(s *scene, pid int) {
 	s.t.Helper()
 	s.must(os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("1000"), 0))
-	s.must(os.WriteFile(filepath.Join(m.dir, "cgroup.procs"), fmt.Append(nil, pid), 0))
-	os.WriteFile(filepath.Join(m.dir, "memory.swap.max"), []byte("0"), 0) // where there is swap
-	s.must(os.WriteFile(filepath.Join(m.dir, m.limit), fmt.Append(nil, 64<<20), 0))
+	m.bounds(s, pid, 64<<20)
 	eater := exec.Command("tail", "/dev/zero")
 	m.holds(eater)
 	s.must(eater.Start())

@@ -184,14 +184,10 @@ func TestHeld(t *testing.T) {
 	s := newScene(t, nobody)
 	cmd, h, outcome := s.running("sh", "-c", stopLater+"; echo went on")
 	s.must(os.WriteFile(filepath.Join(s.work, "go"), nil, 0o644))
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if x := s.held(); len(x) == 1 && x[0].State == "held" {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("it is not held: %v\n%s", s.held(), s.log)
-		}
-	}
+	s.until("it is held", 20*time.Second, func() bool {
+		x := s.held()
+		return len(x) == 1 && x[0].State == "held"
+	})
 	time.Sleep(exeq.DefaultLease + exeq.DefaultTick)
 	b, err := os.ReadFile(filepath.Join(s.cgroup, h.Permit, "cgroup.events"))
 	s.must(err)

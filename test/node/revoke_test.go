@@ -87,11 +87,7 @@ func revokeWithoutSupervisor(t *testing.T, script, state string) string {
 	defer s.down()
 	cmd, h, outcome := s.running("sh", "-c", script)
 	s.must(os.WriteFile(filepath.Join(s.work, "go"), nil, 0o644))
-	for end := time.Now().Add(time.Minute); s.held()[0].State != state; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it is not %s: %v", state, s.held())
-		}
-	}
+	s.until("it is "+state, time.Minute, func() bool { return s.held()[0].State == state })
 	goOn := s.stillstand(cmd.Process)
 	var said bytes.Buffer
 	revoke := s.exeq("revoke", "--reason", "taken back", h.Permit)

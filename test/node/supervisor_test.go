@@ -54,10 +54,6 @@ func (s *scene) smallHome() {
 
 func (s *scene) supervisorDies(tier exeq.Tier, how string, n int) {
 	t := s.t
-	memory := newMemory(t)
-	if how == "out of memory" && memory == nil {
-		t.Skip("no hierarchy gives the memory controller to its cgroups")
-	}
 	mark := "1000." + strconv.FormatInt(time.Now().UnixNano(), 10) // in the arguments of all that runs
 	tried := filepath.Join(s.work, "tried-"+mark)
 	attempts := s.denied(tried)
@@ -93,19 +89,20 @@ func (s *scene) supervisorDies(tier exeq.Tier, how string, n int) {
 	id := s.last().Execution
 	died := boottime()
 	gone := true // the supervisor
+	within := exeq.DefaultLease
 	switch how {
 	case "killed":
 		s.must(cmd.Process.Kill())
 	case "stopped":
 		s.must(cmd.Process.Signal(syscall.SIGSTOP))
-		gone = false
+		gone, within = false, 3*exeq.DefaultLease // the lease has to end first, and that be noticed
 	case "out of memory":
-		memory.starve(s, cmd.Process.Pid)
+		newMemory(t).starve(s, cmd.Process.Pid)
 	case "disk full":
 		s.fillAt(filepath.Join(s.dir, "home"))
-		gone = false
+		gone, within = false, time.Minute // it is governed for as long as there is room for what is small
 	}
-	s.until("nothing of it lives", time.Minute, func() bool { return s.living(mark) == 0 })
+	s.until("nothing of it lives", within, func() bool { return s.living(mark) == 0 })
 	t.Logf("dead after %s", (boottime() - died).Round(time.Millisecond))
 	s.must(os.RemoveAll(filepath.Join(s.dir, "home", "full")))
 	cmd.Process.Signal(syscall.SIGCONT)
@@ -141,7 +138,7 @@ func (s *scene) supervisorDies(tier exeq.Tier, how string, n int) {
 	if e.State != "sealed" || !slices.Contains(want, e.Code) {
 		t.Errorf("on record it is %+v, not %v", e, want)
 	}
-	s.until("the node lets go", time.Minute, func() bool { return len(s.held()) == 0 })
+	s.until("the node lets go", 3*exeq.DefaultLease, func() bool { return len(s.held()) == 0 })
 }
 
 func lastLine(text string) string {
@@ -211,15 +208,6 @@ func (s *scene) living(mark string) (n int) {
 		}
 	}
 	return n
-}
-
-func (s *scene) until(what string, within time.Duration, is func() bool) {
-	s.t.Helper()
-	for end := time.Now().Add(within); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.t.Fatalf("not within %s: %s\n%s", within, what, s.log)
-		}
-	}
 }
 
 type listed struct{ Execution, State, Code string }

@@ -194,7 +194,8 @@ func again(file string, args []string) {
 	var tried atomic.Int64
 	for i := 0; i+1 < len(args); i += 2 {
 		go func() {
-			for said := false; ; time.Sleep(50 * time.Millisecond) {
+			said := false
+			for range time.Tick(50 * time.Millisecond) {
 				if attempts[args[i]](args[i+1]) == nil && !said {
 					said = true
 					fmt.Fprintf(f, "%s %s\n", args[i], args[i+1])
@@ -203,7 +204,7 @@ func again(file string, args []string) {
 			}
 		}()
 	}
-	for ; ; time.Sleep(20 * time.Millisecond) {
+	for range time.Tick(20 * time.Millisecond) {
 		fmt.Fprintf(f, "tried %d\n", tried.Load())
 	}
 }
