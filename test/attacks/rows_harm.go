@@ -100,7 +100,7 @@ os.setxattr("{target}", "system.posix_acl_access", bytes.fromhex("02000000 01000
 	{Name: ".vscode", Line: "echo {token} >>.vscode/tasks.json", Proof: changes("{ws}/.vscode/tasks.json")},
 	{Name: ".vscode replaced", Line: "mv .vscode v && mkdir .vscode && echo {token} >.vscode/tasks.json", Proof: changes("{ws}/.vscode/tasks.json")},
 	{Name: ".husky where there is none", Line: "mkdir -p .husky && echo {token} >.husky/pre-commit", Proof: holds("{ws}/.husky/pre-commit"),
-		Expect: tiers(Limited, Denied), Limit: LimitAbsent, Says: "the run made {ws}/.husky"},
+		Expect: unlessKernel(Limited, Denied), Limit: LimitAbsent, Says: "the run made {ws}/.husky"},
 	{Name: ".mcp.json where there is none", Line: "echo {token} >.mcp.json", Proof: holds("{ws}/.mcp.json"),
 		Expect: unlessKernel(Limited, Denied), Limit: LimitAbsent, Says: "the run made {ws}/.mcp.json"},
 	{Name: ".devcontainer.json where there is none", Line: "echo {token} >.devcontainer.json", Proof: holds("{ws}/.devcontainer.json"),
