@@ -77,6 +77,7 @@ type box struct {
 	out, msgs bytes.Buffer
 	lease     time.Duration
 	egress    bool
+	warden    Warden // nil: none
 	setup     func(*exeq.Launch)
 	outFile   *os.File
 	running   exeq.Running
@@ -158,7 +159,11 @@ func (b *box) copy(from, name string) string {
 // start launches argv.
 func (b *box) start(argv ...string) (exeq.Running, error) {
 	b.t.Helper()
-	e, err := Prepare(Options{Tier: testTier, Workspace: b.dir, Messages: &b.msgs})
+	o := Options{Tier: testTier, Workspace: b.dir, Messages: &b.msgs, Warden: b.warden}
+	if b.warden != nil {
+		o.Tier = b.warden.Tier()
+	}
+	e, err := Prepare(o)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -63,15 +63,21 @@ func (r *running) Evidence(ctx context.Context) (*exeq.Evidence, error) {
 	r.mu.Unlock()
 	// A warden's challenge is as fresh: one renewal answers for both leases.
 	if ev.Challenge, err = r.newChallenge(ctx); err != nil {
-		if r.isGone() {
-			return nil, exeq.ErrGone
-		}
-		return nil, err
+		return nil, r.unlessGone(err)
 	}
 	r.mu.Lock()
 	r.challenge = ev.Challenge
 	r.mu.Unlock()
 	return ev, nil
+}
+
+// unlessGone gives an error unless the execution is gone: what failed because it
+// ended by itself says nothing against it. r.mu is not held.
+func (r *running) unlessGone(err error) error {
+	if err != nil && r.isGone() {
+		return exeq.ErrGone
+	}
+	return err
 }
 
 func (r *running) isGone() bool {

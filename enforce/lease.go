@@ -78,7 +78,7 @@ func (r *running) Renew(n exeq.Renewal) error {
 	r.challenge = ""
 	if w := r.opt.Warden; w != nil {
 		r.mu.Unlock()
-		err := w.Renew(r.notify.ctx, n)
+		err := r.unlessGone(w.Renew(r.notify.ctx, n))
 		r.mu.Lock()
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -118,7 +119,10 @@ func (r *running) stopped(by unix.Signal) {
 		return
 	}
 	go func() {
-		if err := r.Hold(); err != nil {
+		switch err := r.Hold(); {
+		case errors.Is(err, exeq.ErrGone):
+			return
+		case err != nil:
 			r.opt.Logger.Error("hold", "error", err)
 			r.Kill("cannot be held")
 			return
@@ -149,12 +153,12 @@ func (r *running) Hold() error {
 		return exeq.ErrGone
 	}
 	r.notify.hold()
-	if err := r.stopAll(); err != nil {
+	if err := r.unlessGone(r.stopAll()); err != nil {
 		return err
 	}
 	r.suspend()
 	if w := r.opt.Warden; w != nil {
-		return w.Hold(r.notify.ctx)
+		return r.unlessGone(w.Hold(r.notify.ctx))
 	}
 	return nil
 }
@@ -165,7 +169,7 @@ func (r *running) Resume() error {
 		return exeq.ErrGone
 	}
 	if w := r.opt.Warden; w != nil {
-		if err := w.Resume(r.notify.ctx); err != nil {
+		if err := r.unlessGone(w.Resume(r.notify.ctx)); err != nil {
 			return err
 		}
 	}
