@@ -68,6 +68,13 @@ const (
 	MaxGitIndexBytes   = 256 << 20
 	MaxGitConfigBytes  = 1 << 20
 	MaxGitPointerBytes = 1 << 20
+	// MaxMessageBytes bounds the body of a message to the server,
+	// MaxRequestIDBytes the identifier that it repeats, MaxEvaluations the
+	// questions of one message and MaxSearchResults the results of one page.
+	MaxMessageBytes   = 1 << 20
+	MaxRequestIDBytes = 256
+	MaxEvaluations    = 1000
+	MaxSearchResults  = 1000
 	// MaxDirectoriesBeside bounds the directories of a workspace in which a
 	// repository that no policy names is looked for.
 	MaxDirectoriesBeside = 2000

@@ -55,6 +55,7 @@ func commands() []command {
 		{"doctor", "[flags]", "say what this machine can enforce", 0, doctor},
 		{"init", "[flags]", "create keys, log and starter policy", 0, initialise},
 		{"scope", "declare|lift|list|report [flags] [uid:N|cgroup:/PATH|host]", "hold a user, a cgroup or the host to permits", 1, scopeCommand},
+		{"serve", "[flags]", "answer enforcement points (AuthZEN)", 0, serve},
 		{"keys", "[rotate ROLE] [flags]", "list the installation's keys, or replace one", 1, listKeys},
 		{"trust", "export [flags]", "write the trust file of this installation", 0, trust},
 		{"version", "", "say which build this is", 0, version},
