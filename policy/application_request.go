@@ -12,7 +12,9 @@ import (
 	"github.com/exeq/exeq/api/authzen"
 )
 
-// stated is the annotation of what an enforcement point's word is taken for.
+// stated is the annotation of what an enforcement point's word is taken for: an
+// attribute whose value a request may state, or an entity type of which it may
+// name those that are not listed.
 const stated = "stated"
 
 // actionMember is the member of a context that holds an action's properties.
@@ -89,7 +91,7 @@ func (a *Application) entity(at string, e *authzen.Entity) (types.Entity, error)
 		out.UID = types.NewEntityUID(t, types.String(e.ID))
 	}
 	var err error
-	out.Attributes, err = record(at+".properties", takes(kind, known), e.Properties, out.Attributes.All())
+	out.Attributes, err = record(at+".properties", takes(kind), e.Properties, out.Attributes.All())
 	if err != nil {
 		return out, err
 	}
@@ -99,12 +101,8 @@ func (a *Application) entity(at string, e *authzen.Entity) (types.Entity, error)
 	return out, nil
 }
 
-// takes is the attributes that a request may state: of an entity that is not
-// listed all, of one that is those that are marked.
-func takes(kind resolved.Entity, known bool) resolved.RecordType {
-	if !known {
-		return kind.Shape
-	}
+// takes is the attributes that a request may state.
+func takes(kind resolved.Entity) resolved.RecordType {
 	out := resolved.RecordType{}
 	for name, attr := range kind.Shape {
 		if _, ok := attr.Annotations[stated]; ok {

@@ -171,4 +171,3 @@ func (s *Server) application(e *authzen.Evaluation) *policy.Application {
 	}
 	return nil
 }
-
