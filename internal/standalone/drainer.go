@@ -20,7 +20,7 @@ func (in *Installation) Leave(ctx context.Context) error {
 	}
 	lock, err := in.Store.Leave()
 	if err == nil {
-		err = in.startDrainer("--inherits", lock)
+		err = in.drainAfter(lock)
 	}
 	if err != nil {
 		return errors.Join(err, in.Close())
@@ -39,21 +39,36 @@ func (in *Installation) LeaveDrainer(ctx context.Context) error {
 	if n, _, err := in.Store.Lag(ctx); err != nil || n == 0 {
 		return err
 	}
-	return in.startDrainer("", nil)
+	return in.startDrainer()
 }
 
-func (in *Installation) startDrainer(flag string, inherited *os.File) error {
+// drainAfter has a drainer begin once this process has ended, where that can be
+// had: beside its end it would only take the processor from it.
+func (in *Installation) drainAfter(inherited *os.File) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	err = startAfter(self, []string{self, "drain", "--state", in.Dir, "--inherits"}, drainerEnv, inherited)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return in.startDrainer(inherited)
+	}
+	return err
+}
+
+var drainerEnv = []string{"PATH=/usr/bin:/bin"}
+
+func (in *Installation) startDrainer(inherited ...*os.File) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(self, "drain", "--state", in.Dir)
-	if inherited != nil {
-		cmd.Args = append(cmd.Args, flag)
-		cmd.ExtraFiles = []*os.File{inherited}
+	if cmd.ExtraFiles = inherited; inherited != nil {
+		cmd.Args = append(cmd.Args, "--inherits")
 	}
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.Env = drainerEnv
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return err
