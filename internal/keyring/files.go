@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/edsign"
 	"github.com/exeq/exeq/internal/osfile"
 )
 
@@ -34,7 +35,7 @@ func newSigner(key ed25519.PrivateKey) *signer {
 }
 
 func (s *signer) KeyID() string              { return s.id }
-func (s *signer) Sign(message []byte) []byte { return ed25519.Sign(s.key, message) }
+func (s *signer) Sign(message []byte) []byte { return edsign.Sign(s.key, message) }
 
 // String keeps a key that is printed by mistake out of the output.
 func (s *signer) String() string   { return "key " + s.id }
@@ -48,7 +49,7 @@ type noteSigner struct {
 
 func (s *noteSigner) Name() string                    { return s.name }
 func (s *noteSigner) KeyHash() uint32                 { return s.hash }
-func (s *noteSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
+func (s *noteSigner) Sign(msg []byte) ([]byte, error) { return edsign.Sign(s.key, msg), nil }
 func (s *noteSigner) String() string                  { return "note key " + s.name }
 func (s *noteSigner) GoString() string                { return s.String() }
 
@@ -115,12 +116,14 @@ func readKey(dir, name string) (ed25519.PrivateKey, error) {
 	if block == nil {
 		return nil, fmt.Errorf("%w: %s is not a PEM file", ErrDamaged, path)
 	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := any.(ed25519.PrivateKey)
-	if err != nil || !ok || !bytes.Equal(encodePrivate(key), raw) {
-		return nil, fmt.Errorf("%w: %s is not an Ed25519 key as exeq writes it", ErrDamaged, path)
+	// In what encodePrivate writes, and nothing else is taken, the seed is last.
+	if n := len(block.Bytes) - ed25519.SeedSize; n > 0 {
+		key := edsign.NewKeyFromSeed(block.Bytes[n:])
+		if bytes.Equal(encodePrivate(key), raw) {
+			return key, nil
+		}
 	}
-	return key, nil
+	return nil, fmt.Errorf("%w: %s is not an Ed25519 key as exeq writes it", ErrDamaged, path)
 }
 
 func readLimited(path string) ([]byte, error) {

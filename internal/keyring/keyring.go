@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/edsign"
 )
 
 // Roles lists the roles that an installation has keys for, in the order in
@@ -37,12 +38,12 @@ type Ring struct {
 	signer  map[string]*signer
 }
 
-// Warm makes the tables with which signatures are made and verified. They rest
-// on no key, and whoever signs first would wait for them: a caller that has
-// something else to do first has it done meanwhile.
+// Warm makes the table with which signatures are verified. It rests on no key,
+// and whoever verifies first would wait for it: a caller that has something
+// else to do first has it done meanwhile.
 func Warm() {
-	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	ed25519.Verify(key.Public().(ed25519.PublicKey), nil, ed25519.Sign(key, nil))
+	key := edsign.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	ed25519.Verify(key.Public().(ed25519.PublicKey), nil, edsign.Sign(key, nil))
 }
 
 // dirOf is where the keys of the state directory are.
