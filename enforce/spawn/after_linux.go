@@ -24,11 +24,14 @@ import (
 // the program, while whoever waited for this process goes on. It is to be
 // called last.
 func After(program string, argv, env []string, dir string, files ...*os.File) error {
-	var ends [2]int // the other is ours alone, and closed when we have ended
-	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return fmt.Errorf("spawn: %w", err)
+	us, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err == unix.ENOSYS {
+		err = errors.Join(err, errors.ErrUnsupported)
 	}
-	defer unix.Close(ends[0])
+	if err != nil {
+		return fmt.Errorf("spawn: pidfd: %w", err)
+	}
+	defer unix.Close(us)
 	a := newSuccessor()
 	l := &List{Arena: a, names: new([]string)}
 	l.Do("setsid", unix.SYS_SETSID)
@@ -45,15 +48,17 @@ func After(program string, argv, env []string, dir string, files ...*os.File) er
 	for _, f := range files {
 		move(int(f.Fd()))
 	}
-	move(ends[0])
+	move(us)
 	for i := range files {
 		l.Do("dup3", unix.SYS_DUP3, Load(high[i]), V(3+i), V(0))
 	}
 	l.Do("dup3", unix.SYS_DUP3, Load(high[len(files)]), V(last), V(unix.O_CLOEXEC))
 	l.Do("close_range", unix.SYS_CLOSE_RANGE, V(last+1), V(uint32(1<<32-1)), V(0))
 	l.Do("chdir", unix.SYS_CHDIR, V(a.Str(dir)))
-	// Nobody writes: this ends when the last holder of the other end has.
-	l.Do("wait", unix.SYS_READ, V(last), V(a.Addr(a.Reserve(8))), V(8))
+	// Until our caller can know: what is closed when we end is closed before that,
+	// and whoever went on then could take the processor from us.
+	end := unix.PollFd{Fd: int32(last), Events: unix.POLLIN}
+	l.Do("wait", unix.SYS_PPOLL, V(a.Struct(unsafe.Pointer(&end), unsafe.Sizeof(end))), V(1), V(0), V(0))
 	mask := a.Reserve(8)
 	l.Do("signal mask", unix.SYS_RT_SIGPROCMASK, V(unix.SIG_SETMASK), V(a.Addr(mask)), V(0), V(8))
 	l.Do("execve", unix.SYS_EXECVE, V(a.Str(program)), V(a.Strs(argv)), V(a.Strs(env)))
@@ -69,7 +74,6 @@ func After(program string, argv, env []string, dir string, files ...*os.File) er
 	pid := cloneBeside(p, unsafe.Sizeof(args), a.base, uintptr(at))
 	syscall.ForkLock.Unlock()
 	if pid < 0 {
-		unix.Close(ends[1])
 		return fmt.Errorf("spawn: clone3: %w", errors.Join(unix.Errno(-pid), errors.ErrUnsupported))
 	}
 	successors = append(successors, a)
