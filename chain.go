@@ -237,6 +237,12 @@ func (x *Execution) seal(ctx context.Context, out *Outcome, code string, exit Ex
 
 // refuse records a denial, or a permit that its enforcing side refused.
 func (x *Execution) refuse(ctx context.Context, d Decision, why error) State {
+	switch {
+	case x.deniedThere:
+		return Denied
+	case x.governor.Authority != nil && x.on == nil: // it was not reached
+		return Failed
+	}
 	code := "policy"
 	switch {
 	case errors.Is(why, ErrReplayed):

@@ -42,13 +42,16 @@ type Execution struct {
 	Parent  string
 	Request *Request
 
-	governor *Governor
-	launch   *Launch
-	inputs   Inputs
-	permit   *Permit
-	rights   *Rights
-	applied  Applied
-	ended    chan ended // the first reason why trust ended
+	governor    *Governor
+	launch      *Launch
+	inputs      Inputs
+	permit      *Permit
+	rights      *Rights       // in force
+	granted     *Rights       // the permit's: rights lie within
+	on          *PermitRecord // by an authority; nil: it is ours to record
+	deniedThere bool          // by an authority, on its record
+	applied     Applied
+	ended       chan ended // the first reason why trust ended
 
 	mu      sync.Mutex // state, decider, session, pending, counts
 	state   State

@@ -3,7 +3,6 @@ package exeq
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 )
@@ -17,6 +16,9 @@ type Governor struct {
 	Admitter  Admitter
 	Enforcer  Enforcer
 	Appraiser Appraiser
+	// Authority, where it is set, decides, permits and records in place of
+	// Policies, Issuer and Recorder, which go on from there.
+	Authority Authority
 	// IssuerKey signs denials and revocations in the record, NodeKey what the
 	// enforcing side numbers: start, activity, appraisal, end.
 	IssuerKey, NodeKey Signer
@@ -50,7 +52,7 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 
 	// Decide: a permitting verdict or nothing.
 	d, err := g.decide(ctx, x)
-	out.Decision = d
+	out.ID, out.Decision = x.ID, d
 	if err != nil {
 		out.State = x.refuse(ctx, d, err)
 		return out, err
@@ -67,7 +69,7 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 
 	// Enforce: the enforcing side checks for itself and burns the nonce; the
 	// start is on record before the workload is released.
-	if err := g.Admitter.Admit(ctx, x.permit, on, l.Request, x.rights); err != nil {
+	if err := g.Admitter.Admit(ctx, x.permit, on, l.Request, x.granted); err != nil {
 		x.refuse(ctx, d, err)
 		return out, g.fail(x, err)
 	}
@@ -91,56 +93,6 @@ func (g *Governor) Run(ctx context.Context, l *Launch, in Inputs, parent string)
 	}
 	exit, werr := run.Wait()
 	return out, errors.Join(err, werr, x.seal(ctx, out, code, exit))
-}
-
-// decide asks the active policy set. Whatever is not clearly a permit denies.
-func (g *Governor) decide(ctx context.Context, x *Execution) (Decision, error) {
-	deny := Decision{Verdict: Deny, Policies: []string{}}
-	if err := x.Request.Validate(); err != nil {
-		return deny, fmt.Errorf("%w: %w", ErrDenied, err)
-	}
-	decider, err := g.Policies.Active(ctx)
-	if err != nil {
-		return deny, fmt.Errorf("%w: no policy set is active: %w", ErrDenied, err)
-	}
-	d, err := decider.Decide(ctx, x.Request, &x.inputs)
-	if err != nil {
-		d.Verdict = Deny
-		return d, fmt.Errorf("%w: %w", ErrDenied, err)
-	}
-	if !d.Verdict.Permits() {
-		return d, fmt.Errorf("%w: %s", ErrDenied, d.Reason)
-	}
-	rights, err := decider.Compile(ctx, x.Request, &x.inputs, d)
-	if err == nil && g.Within != nil {
-		rights, err = g.Within(rights)
-	}
-	if err != nil {
-		d.Verdict = Deny
-		return d, fmt.Errorf("%w: no rights: %w", ErrDenied, err)
-	}
-	if x.inputs.Tier < rights.TierFloor {
-		d.Verdict = Deny
-		return d, fmt.Errorf("%w: policy asks for tier %s, this machine gives %s: see exeq doctor", ErrDenied, rights.TierFloor, x.inputs.Tier)
-	}
-	x.decider, x.rights = decider, rights
-	return d, nil
-}
-
-// permit issues and records; only then may the permit leave.
-func (g *Governor) permit(ctx context.Context, x *Execution, d Decision) (*PermitRecord, error) {
-	p, err := g.Issuer.Issue(x.ID, x.Request, &x.inputs, &d, x.rights, x.Parent)
-	if err != nil {
-		return nil, err
-	}
-	x.permit = p
-	x.move(Permitted)
-	on, err := x.permitted(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	x.move(Recorded)
-	return on, nil
 }
 
 // fail ends a flow in which nothing ran.

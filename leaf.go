@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -230,6 +231,19 @@ func (l *Leaf) SignableOf(exact []byte) ([]byte, error) {
 	}
 	out := make([]byte, 0, len(tagLeafSig)+len(exact)-len(member))
 	return append(append(append(out, tagLeafSig...), exact[:i]...), exact[i+len(member):]...), nil
+}
+
+// ParseSignable reads a leaf from what its signature covers.
+func ParseSignable(message []byte) (*Leaf, error) {
+	b, ok := bytes.CutPrefix(message, []byte(tagLeafSig))
+	if !ok {
+		return nil, errors.New("leaf: not what the signature of a leaf covers")
+	}
+	l, err := ParseLeaf(b)
+	if err == nil && l.Signature != "" {
+		err = errors.New("leaf: what its signature covers holds one")
+	}
+	return l, err
 }
 
 // NewEntry completes a leaf: id, salted commitments over private, signature

@@ -68,9 +68,11 @@ const (
 	MaxGitIndexBytes   = 256 << 20
 	MaxGitConfigBytes  = 1 << 20
 	MaxGitPointerBytes = 1 << 20
-	// MaxMessageBytes bounds the body of a message to the server,
+	// MaxAPIBytes bounds a message of what runs under a server, MaxMessageBytes
+	// the body of an AuthZEN message,
 	// MaxRequestIDBytes the identifier that it repeats, MaxEvaluations the
 	// questions of one message and MaxSearchResults the results of one page.
+	MaxAPIBytes       = 32 << 20
 	MaxMessageBytes   = 1 << 20
 	MaxRequestIDBytes = 256
 	MaxEvaluations    = 1000

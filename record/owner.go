@@ -216,6 +216,10 @@ func (s *Store) Recover(ctx context.Context) (*Recovery, error) {
 	return r, nil
 }
 
+// SealLost appends the end of an execution that started and of which its owner
+// knows that nothing lives; false: there was nothing to seal.
+func (s *Store) SealLost(ctx context.Context, id string) (bool, error) { return s.sealLost(ctx, id) }
+
 // sealLost appends the end of an execution that started and whose owner is
 // dead. Of several processes that do so at once, one succeeds.
 func (s *Store) sealLost(ctx context.Context, id string) (bool, error) {

@@ -125,7 +125,7 @@ func (s *Server) judge(ctx context.Context, e *authzen.Evaluation, w wishes) (ex
 	if w.Permit != nil {
 		return s.authorize(ctx, *w.Permit, r, in)
 	}
-	set, err := s.config.Policies.Active(ctx)
+	set, err := s.policies.Active(ctx)
 	if err != nil {
 		return exeq.Decision{}, nil, fmt.Errorf("no policy set is active: %w", err)
 	}
@@ -141,7 +141,7 @@ func (s *Server) authorize(ctx context.Context, to exeq.Audience, r *exeq.Reques
 	if err := r.Validate(); err != nil {
 		return exeq.Decision{}, nil, unfit{err}
 	}
-	a, err := s.config.Authorizer.Authorize(ctx, to, r, *in)
+	a, err := s.config.Installation.Authorize(ctx, to, r, *in)
 	switch {
 	case errors.Is(err, exeq.ErrDenied):
 		a.Decision.Verdict = denial(a.Decision.Verdict)

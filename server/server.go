@@ -24,15 +24,14 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/api/authzen"
+	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/policy"
 )
 
 // Config says what a server decides by and whom it answers.
 type Config struct {
-	// Policies gives the active set, which decides about Exeq's own types.
-	Policies exeq.PolicySource
-	// Authorizer gives permits to enforcement points that ask for them.
-	Authorizer Authorizer
+	// Installation decides about Exeq's own types, issues and records.
+	Installation *standalone.Installation
 	// Applications decide about their own types; no two have a type of one name,
 	// and none has one of Exeq's.
 	Applications []*policy.Application
@@ -43,27 +42,19 @@ type Config struct {
 	Log   *slog.Logger // nil discards
 }
 
-// Authorizer gives recorded permits.
-//
-// Authorize returns a permit only when its decision and its place in the log are
-// durable. A request that yields none is denied on record; the error then wraps
-// [exeq.ErrDenied] beside the decision. Any other error gives nothing. Safe for
-// concurrent use.
-type Authorizer interface {
-	Authorize(ctx context.Context, to exeq.Audience, r *exeq.Request, in exeq.Inputs) (*exeq.Authorization, error)
-}
-
 // Server answers over HTTP. It is safe for concurrent use.
 type Server struct {
-	config Config
-	token  [sha256.Size]byte
-	mux    *http.ServeMux
+	config     Config
+	policies   exeq.PolicySource
+	executions *executions
+	token      [sha256.Size]byte
+	mux        *http.ServeMux
 }
 
 // New makes a server; the error says what of the configuration cannot be.
 func New(c Config) (*Server, error) {
-	if c.Token == "" || c.Policies == nil || c.Authorizer == nil || !strings.HasPrefix(c.Base, "https://") {
-		return nil, errors.New("server: a policy source, an authorizer, a token and an https URL are needed")
+	if c.Token == "" || c.Installation == nil || !strings.HasPrefix(c.Base, "https://") {
+		return nil, errors.New("server: an installation, a token and an https URL are needed")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -71,15 +62,17 @@ func New(c Config) (*Server, error) {
 	if err := distinct(c.Applications); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, token: sha256.Sum256([]byte(c.Token)), mux: http.NewServeMux()}
-	s.post(authzen.PathEvaluation, s.evaluation)
-	s.post(authzen.PathEvaluations, s.evaluations)
-	s.post(authzen.PathSearchSubject, s.search(authzen.Subjects))
-	s.post(authzen.PathSearchResource, s.search(authzen.Resources))
-	s.post(authzen.PathSearchAction, s.search(authzen.Actions))
+	s := &Server{config: c, policies: c.Installation.Policies(), token: sha256.Sum256([]byte(c.Token)), mux: http.NewServeMux()}
+	s.executions = &executions{in: c.Installation, issuer: c.Installation.Issuer(), live: map[string]*remote{}}
+	s.post(authzen.PathEvaluation, exeq.MaxMessageBytes, s.evaluation)
+	s.post(authzen.PathEvaluations, exeq.MaxMessageBytes, s.evaluations)
+	s.post(authzen.PathSearchSubject, exeq.MaxMessageBytes, s.search(authzen.Subjects))
+	s.post(authzen.PathSearchResource, exeq.MaxMessageBytes, s.search(authzen.Resources))
+	s.post(authzen.PathSearchAction, exeq.MaxMessageBytes, s.search(authzen.Actions))
 	s.mux.HandleFunc("GET "+authzen.PathConfiguration, s.configuration)
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.api()
 	return s, nil
 }
 
@@ -117,10 +110,10 @@ func (f failure) Error() string { return f.words }
 
 func bad(err error) error { return failure{http.StatusBadRequest, err.Error()} }
 
-// post registers what answers a body with a JSON value.
-func (s *Server) post(path string, answer func(ctx context.Context, body []byte) (any, error)) {
+// post registers what answers a body of at most limit bytes with a JSON value.
+func (s *Server) post(path string, limit int64, answer func(ctx context.Context, body []byte) (any, error)) {
 	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
-		body, err := s.accept(w, r)
+		body, err := s.accept(w, r, limit)
 		var v any
 		if err == nil {
 			v, err = answer(r.Context(), body)
@@ -134,18 +127,43 @@ func (s *Server) post(path string, answer func(ctx context.Context, body []byte)
 	})
 }
 
+// get registers what answers with a JSON value.
+func (s *Server) get(path string, answer func(*http.Request) (any, error)) {
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+		err := s.admit(w, r)
+		var v any
+		if err == nil {
+			v, err = answer(r)
+		}
+		if err == nil {
+			err = reply(w, v)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	})
+}
+
+// admit lets callers pass who may ask.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) error {
+	if s.known(r) {
+		return nil
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	return failure{http.StatusUnauthorized, "show the server's token: Authorization: Bearer TOKEN"}
+}
+
 // accept reads the body of a caller who may ask.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if !s.known(r) {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		return nil, failure{http.StatusUnauthorized, "show the server's token: Authorization: Bearer TOKEN"}
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if err := s.admit(w, r); err != nil {
+		return nil, err
 	}
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return nil, failure{http.StatusBadRequest, "Content-Type: want application/json"}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, exeq.MaxMessageBytes))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, failure{http.StatusRequestEntityTooLarge, fmt.Sprintf("body: more than the limit of %d bytes", exeq.MaxMessageBytes)}
+		return nil, failure{http.StatusRequestEntityTooLarge, fmt.Sprintf("body: more than the limit of %d bytes", limit)}
 	}
 	if err != nil {
 		return nil, failure{http.StatusBadRequest, "body: it did not arrive whole"}
@@ -168,12 +186,16 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		s.config.Log.Error("a request could not be answered", "path", r.URL.Path, "err", err)
 		f = failure{http.StatusInternalServerError, "the server could not answer; its log says why"}
 	}
+	if f.words == "" {
+		w.WriteHeader(f.status)
+		return
+	}
 	http.Error(w, f.words, f.status)
 }
 
 // ready answers whether the server could decide now.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	if _, err := s.config.Policies.Active(r.Context()); err != nil {
+	if _, err := s.policies.Active(r.Context()); err != nil {
 		s.config.Log.Error("no policy set is active", "err", err)
 		http.Error(w, "no policy set is active", http.StatusServiceUnavailable)
 		return

@@ -33,7 +33,7 @@ func serve(t *testing.T, apps ...string) *point {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { inst.Close() })
-	c := server.Config{Policies: inst.Policies(), Authorizer: inst, Token: token, Base: "https://pdp.example"}
+	c := server.Config{Installation: inst, Token: token, Base: "https://pdp.example"}
 	for _, a := range apps {
 		app, err := policy.LoadApplication(filepath.Join("testdata", a))
 		if err != nil {
@@ -198,7 +198,7 @@ func TestTwoApplicationsOfOneType(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inst.Close()
-	_, err = server.New(server.Config{Policies: inst.Policies(), Authorizer: inst, Applications: apps, Token: token, Base: "https://pdp.example"})
+	_, err = server.New(server.Config{Installation: inst, Applications: apps, Token: token, Base: "https://pdp.example"})
 	if err == nil || !strings.Contains(err.Error(), `"record"`) {
 		t.Errorf("two applications with one type: %v", err)
 	}

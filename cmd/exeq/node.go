@@ -11,6 +11,7 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/enforce"
+	"github.com/exeq/exeq/internal/remote"
 	"github.com/exeq/exeq/internal/standalone"
 	"github.com/exeq/exeq/node/client"
 	"github.com/exeq/exeq/node/wire"
@@ -55,6 +56,13 @@ func (o *runOptions) prepare(ctx context.Context, c *call) (*enforce.Enforcer, *
 		e, err := enforce.Prepare(options)
 		return e, nil, err
 	}
+	if o.url != "" && (t == exeq.TierKernel || t == exeq.TierKernelLite) {
+		return nil, nil, fmt.Errorf("%w: tier %s under a server is not built yet: the node of this machine believes its own installations alone", exeq.ErrEnforce, t)
+	}
+	if o.url != "" {
+		e, err := enforce.Prepare(options)
+		return e, nil, err
+	}
 	node, err := askNode(ctx)
 	if err == nil {
 		options.Warden = node
@@ -73,9 +81,13 @@ func (o *runOptions) prepare(ctx context.Context, c *call) (*enforce.Enforcer, *
 	return e, nil, err
 }
 
-// governor is the flow over this installation, at the node where there is one.
+// governor is the flow over this installation, at the node where there is one, or
+// under the server that was asked for.
 func (o *runOptions) governor(ctx context.Context, inst *standalone.Installation, e exeq.Enforcer, node *client.Client) (*exeq.Governor, error) {
-	if node == nil {
+	switch {
+	case o.server != nil:
+		return remote.Governor(ctx, o.server, inst.Here(), e, inst.Log)
+	case node == nil:
 		return inst.Governor(e)
 	}
 	return inst.GovernorAt(ctx, e, node)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/adapter/egress"
+	"github.com/exeq/exeq/client"
 	"github.com/exeq/exeq/enforce"
 	"github.com/exeq/exeq/enforce/programs"
 	"github.com/exeq/exeq/internal/keyring"
@@ -38,6 +39,8 @@ type runOptions struct {
 	tier   string
 	proof  string
 	json   bool
+	url    string         // of a server that decides; empty: this installation does
+	server *client.Client // nil beside an empty url
 	argv   []string
 	// set and observe are learn's: grant what the command does, and note it.
 	set     *policy.Set
@@ -50,6 +53,7 @@ func run(ctx context.Context, c *call) int {
 	fs, status, ok := c.flags(func(fs *flag.FlagSet) {
 		o.define(fs)
 		fs.StringVar(&o.policy, "policy", "", "policy directory or file; default: the state's own")
+		fs.StringVar(&o.url, "server", os.Getenv(serverVariable), "https URL of the server that decides, records and renews; default: this installation")
 		fs.StringVar(&o.proof, "proof", "", "wait for the log and write the proof to this file")
 	})
 	if !ok {
@@ -95,8 +99,8 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	if err != nil {
 		return nil, err
 	}
-	if os.Getenv("EXEQ_SERVER") != "" {
-		return nil, errors.New("EXEQ_SERVER is set, and this build has no server: unset it to decide locally")
+	if err := o.reach(); err != nil {
+		return nil, err
 	}
 	var proofTo *osfile.Output
 	if o.proof != "" {
@@ -169,7 +173,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 	children.wait()
 	back.tell(c.stderr)
 	if proofTo != nil && out != nil && (out.State == exeq.Sealed || out.State == exeq.Denied) { // a denial has a proof, too
-		switch perr := inst.WriteProof(ctx, out.ID, proofTo); {
+		switch perr := o.writeProof(ctx, inst, out.ID, proofTo); {
 		case perr != nil && err == nil:
 			err = &unproved{perr}
 		case perr != nil:
@@ -177,7 +181,7 @@ func (o *runOptions) govern(ctx context.Context, c *call) (*exeq.Outcome, error)
 		}
 	}
 	if out != nil && out.State == exeq.Sealed {
-		if out.Exit.Code != 0 {
+		if out.Exit.Code != 0 && o.server == nil {
 			if hint := unseenRepository(at.Workspace, launch.Rights); hint != "" && ranGit(ctx, inst, o, out.ID) {
 				fmt.Fprintf(c.stderr, "exeq: %s\n", hint)
 			}
@@ -198,7 +202,7 @@ func (o *runOptions) open(ctx context.Context, c *call, dir string, at standalon
 	looked.Go(func() {
 		program, notFound = programs.LookPath(o.argv[0], os.Getenv("PATH"), at.Workspace, enforce.StoreDir(standalone.Scratch(dir)))
 	})
-	inst, err = standalone.Open(ctx, standalone.Options{Log: c.log(), Dir: dir, Policy: o.policy, Set: o.set, Ahead: true, Say: func(line string) {
+	inst, err = standalone.Open(ctx, standalone.Options{Log: c.log(), Dir: dir, Policy: o.policy, Set: o.set, Ahead: o.server == nil, Say: func(line string) {
 		fmt.Fprintf(c.stderr, "exeq: %s\n", line)
 	}})
 	looked.Wait()
@@ -218,10 +222,14 @@ func (o *runOptions) open(ctx context.Context, c *call, dir string, at standalon
 func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, log *slog.Logger, inside *children) {
 	var proxy atomic.Pointer[egress.Proxy]
 	l.Egress = func(from net.Listener) {
-		p := egress.New(egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log,
-			Say:        func(line string) { fmt.Fprintln(c.stderr, line) },
-			Reached:    func(endpoint string) { o.reached.Store(endpoint, true) },
-			InsideHost: nested.Host, Inside: inside.serve, Bound: inside.bound})
+		config := egress.Config{Gate: l.Gate, Rights: l.Rights, Observe: o.observe, Logger: log,
+			Say:     func(line string) { fmt.Fprintln(c.stderr, line) },
+			Reached: func(endpoint string) { o.reached.Store(endpoint, true) },
+		}
+		if o.server == nil { // which is not asked about nested runs: there are none under it
+			config.InsideHost, config.Inside, config.Bound = nested.Host, inside.serve, inside.bound
+		}
+		p := egress.New(config)
 		proxy.Store(p)
 		p.Serve(from)
 	}
@@ -240,7 +248,7 @@ func (o *runOptions) giveEgress(ctx context.Context, c *call, l *exeq.Launch, lo
 
 // tell says where the proof is, when somebody looks or it is the first time.
 func (o *runOptions) tell(c *call, inst *standalone.Installation, out *exeq.Outcome, err error) {
-	if o.json || !inst.Created && !term.IsTerminal(int(os.Stderr.Fd())) {
+	if o.server != nil || o.json || !inst.Created && !term.IsTerminal(int(os.Stderr.Fd())) {
 		return
 	}
 	where := "exeq proof " + out.ID

@@ -85,7 +85,7 @@ func (c *call) serve(ctx context.Context, o *serving) (err error) {
 		o.url = "https://" + l.Addr().String()
 	}
 	s, err := server.New(server.Config{
-		Policies: in.Policies(), Authorizer: in, Applications: apps, Base: o.url, Token: local.Token, Log: c.log(),
+		Installation: in, Applications: apps, Base: o.url, Token: local.Token, Log: c.log(),
 	})
 	if err != nil {
 		return err

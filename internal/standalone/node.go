@@ -30,7 +30,7 @@ func (in *Installation) GovernorAt(ctx context.Context, e exeq.Enforcer, at Poin
 	if err != nil {
 		return nil, err
 	}
-	if err := in.know(ctx, at.PublicKey()); err != nil {
+	if err := in.Know(ctx, at.PublicKey()); err != nil {
 		return nil, err
 	}
 	if g.Issuer, err = permit.NewIssuer(permit.IssuerConfig{
@@ -60,8 +60,8 @@ func (in *Installation) NodeTrust() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// know puts the point's key on record, once.
-func (in *Installation) know(ctx context.Context, pub ed25519.PublicKey) error {
+// Know puts the key of an enforcement point on record, once.
+func (in *Installation) Know(ctx context.Context, pub ed25519.PublicKey) error {
 	id := exeq.KeyID(pub)
 	e, err := exeq.NewEntry(exeq.Leaf{Kind: exeq.KindKey, Body: exeq.LeafBody{
 		Role: exeq.RoleNode, Event: "add", PublicKey: base64.StdEncoding.EncodeToString(pub),

@@ -156,7 +156,7 @@ func (in *Installation) material(ctx context.Context, id string) (*proof.Materia
 // consistency proves that the log under the receipts, which others may have
 // grown since, extends the checkpoint that the permit names.
 func (in *Installation) consistency(ctx context.Context, leaves []record.Stored, receipts []exeq.Receipt) ([]exeq.Digest, error) {
-	p, err := permitOf(leaves)
+	p, err := PermitOf(leaves)
 	if err != nil || p.Body.Checkpoint == "" {
 		return nil, nil // erased, a denial, or issued before the first checkpoint
 	}
@@ -176,7 +176,8 @@ func sizeOf(checkpoint string) (int64, error) {
 	return strconv.ParseInt(size, 10, 64)
 }
 
-func permitOf(leaves []record.Stored) (*exeq.Permit, error) {
+// PermitOf is the permit that the first of an execution's leaves holds.
+func PermitOf(leaves []record.Stored) (*exeq.Permit, error) {
 	for _, d := range leaves[0].Disclosures {
 		if d.Field == "permit" {
 			var envelope string

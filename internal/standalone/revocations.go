@@ -77,8 +77,8 @@ func (in *Installation) Wake(ctx context.Context, id string) error {
 	return nil
 }
 
-// revocations implements exeq.Governor.Revocations.
-func (in *Installation) revocations(ctx context.Context, id string) <-chan exeq.Revocation {
+// Revocations implements exeq.Governor.Revocations.
+func (in *Installation) Revocations(ctx context.Context, id string) <-chan exeq.Revocation {
 	ch := make(chan exeq.Revocation, 1)
 	go func() {
 		t := time.NewTicker(lookForRevocation)
@@ -105,6 +105,15 @@ func (in *Installation) revocations(ctx context.Context, id string) <-chan exeq.
 		}
 	}()
 	return ch
+}
+
+// Revocation is what was issued against an execution; nil: nothing.
+func (in *Installation) Revocation(id string) (*exeq.Revocation, error) {
+	b, err := os.ReadFile(revocationFile(in.Dir, id))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return readRevocation(b, err, id, in.Keys.Public(exeq.RoleIssuer))
 }
 
 func readRevocation(b []byte, err error, id string, issuer ed25519.PublicKey) (*exeq.Revocation, error) {

@@ -197,7 +197,7 @@ func (in *Installation) RecordOpening(ctx context.Context, node ed25519.PublicKe
 
 // told records what a node signed of scopes, once, behind the node's key.
 func (in *Installation) told(ctx context.Context, node ed25519.PublicKey, event, id string, private map[string]any) error {
-	if err := in.know(ctx, node); err != nil {
+	if err := in.Know(ctx, node); err != nil {
 		return err
 	}
 	e, err := exeq.NewEntry(exeq.Leaf{Kind: exeq.KindScope, Body: exeq.LeafBody{Event: event}}, private, in.Keys.Signer(exeq.RoleIssuer))

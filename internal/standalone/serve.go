@@ -5,11 +5,33 @@ import (
 	"time"
 
 	"github.com/exeq/exeq"
+	"github.com/exeq/exeq/internal/remote"
 	"github.com/exeq/exeq/permit"
+	"github.com/exeq/exeq/policy"
 )
 
 // Policies is where the active set comes from.
 func (in *Installation) Policies() exeq.PolicySource { return in.policies }
+
+// Here is this installation as the enforcing side of a server's permits: its node
+// key and its burn list.
+func (in *Installation) Here() remote.Here {
+	return remote.Here{
+		Audience: in.audience, Public: in.Keys.Public(exeq.RoleNode), Key: in.Keys.Signer(exeq.RoleNode), Burner: in.Store,
+	}
+}
+
+// ActiveSet is the policy set in force.
+func (in *Installation) ActiveSet(ctx context.Context) (*policy.Set, error) {
+	d, err := in.policies.Active(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.(*policy.Set), nil
+}
+
+// Issuer renews and revokes permits of this installation.
+func (in *Installation) Issuer() exeq.Issuer { return in.issuer }
 
 // Authorize gives a recorded permit for an enforcement point elsewhere, or denies
 // on record; see [exeq.Governor.Authorize]. What this machine keeps from its own

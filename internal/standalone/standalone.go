@@ -154,7 +154,7 @@ func (in *Installation) Governor(e exeq.Enforcer) (*exeq.Governor, error) {
 		Policies: in.policies, Issuer: in.issuer, Recorder: in.Store, Admitter: admitter,
 		Enforcer: e, Appraiser: attest.Appraiser{},
 		IssuerKey: in.Keys.Signer(exeq.RoleIssuer), NodeKey: in.Keys.Signer(exeq.RoleNode),
-		Actor: in.actor, Revocations: in.revocations, Within: in.keep,
+		Actor: in.actor, Revocations: in.Revocations, Within: in.keep,
 		Log: in.Log, Tick: exeq.DefaultTick, Lease: exeq.DefaultLease,
 	}, nil
 }
