@@ -188,6 +188,10 @@ func of(path, execution string) string {
 	return strings.Replace(path, "{execution}", url.PathEscape(execution), 1)
 }
 
+// Answered reports whether an error is the server's own word: of another, what
+// became of the question is not known, and the server may not have been reached.
+func Answered(err error) bool { return status(err) != 0 }
+
 // status is what the server answered with, 0 where it did not.
 func status(err error) int {
 	if e, ok := errors.AsType[*Error](err); ok {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -27,6 +28,8 @@ const waitForRevocation = 20 * time.Second
 type executions struct {
 	in     *standalone.Installation
 	issuer exeq.Issuer
+	log    *slog.Logger
+	ending chan struct{} // closed when the server ends: nobody waits on
 
 	mu   sync.Mutex
 	live map[string]*remote
@@ -38,8 +41,9 @@ type remote struct {
 	key  ed25519.PublicKey
 	seq  int // of the last leaf; hash is its
 	hash exeq.Digest
-	over bool // its end is on record
-	last time.Time
+	runs bool      // its start is on record
+	over bool      // its end is
+	last time.Time // when its lease was renewed, or it began
 }
 
 // api registers what runs elsewhere needs.
@@ -175,7 +179,11 @@ func (x *executions) reread(ctx context.Context, leaves []record.Stored) (*remot
 		return nil, err
 	}
 	last := leaves[len(leaves)-1]
-	r := &remote{seq: last.Leaf.Seq, hash: exeq.LeafHash(last.Bytes), over: last.Leaf.Kind == exeq.KindEnd || last.Leaf.Kind == exeq.KindDenial}
+	r := &remote{
+		seq: last.Leaf.Seq, hash: exeq.LeafHash(last.Bytes), last: time.Now(),
+		runs: slices.ContainsFunc(leaves, func(l record.Stored) bool { return l.Leaf.Kind == exeq.KindStart }),
+		over: last.Leaf.Kind == exeq.KindEnd || last.Leaf.Kind == exeq.KindDenial,
+	}
 	known, err := x.in.Store.Foundations(ctx)
 	if err != nil {
 		return nil, err
@@ -220,7 +228,7 @@ func (x *executions) record(ctx context.Context, l *api.Leaves) (any, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	seq, hash, over := r.seq, r.hash, r.over
+	seq, hash, runs, over := r.seq, r.hash, r.runs, r.over
 	for i := range entries {
 		leaf := &entries[i].Leaf
 		switch {
@@ -233,6 +241,7 @@ func (x *executions) record(ctx context.Context, l *api.Leaves) (any, error) {
 			return nil, refused("entries[%d].leaf: %v", i, err)
 		}
 		seq, hash, over = leaf.Seq, exeq.LeafHash(entries[i].Bytes), leaf.Kind == exeq.KindEnd || leaf.Kind == exeq.KindDenial
+		runs = runs || leaf.Kind == exeq.KindStart
 	}
 	promises, err := x.in.Store.Record(ctx, entries...)
 	if err != nil {
@@ -240,7 +249,10 @@ func (x *executions) record(ctx context.Context, l *api.Leaves) (any, error) {
 		x.forget(entries[0].Leaf.Execution)
 		return nil, err
 	}
-	r.seq, r.hash, r.over = seq, hash, over
+	if runs && !r.runs {
+		r.last = time.Now()
+	}
+	r.seq, r.hash, r.runs, r.over = seq, hash, runs, over
 	if over {
 		x.forget(entries[0].Leaf.Execution)
 	}
@@ -350,6 +362,8 @@ func (x *executions) revocation(r *http.Request) (any, error) {
 	case v := <-x.in.Revocations(ctx, id):
 		return v, nil
 	case <-ctx.Done():
+		return nil, failure{http.StatusNoContent, ""}
+	case <-x.ending:
 		return nil, failure{http.StatusNoContent, ""}
 	}
 }

@@ -63,7 +63,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, policies: c.Installation.Policies(), token: sha256.Sum256([]byte(c.Token)), mux: http.NewServeMux()}
-	s.executions = &executions{in: c.Installation, issuer: c.Installation.Issuer(), live: map[string]*remote{}}
+	s.executions = &executions{in: c.Installation, issuer: c.Installation.Issuer(), log: c.Log, ending: make(chan struct{}), live: map[string]*remote{}}
 	s.post(authzen.PathEvaluation, exeq.MaxMessageBytes, s.evaluation)
 	s.post(authzen.PathEvaluations, exeq.MaxMessageBytes, s.evaluations)
 	s.post(authzen.PathSearchSubject, exeq.MaxMessageBytes, s.search(authzen.Subjects))
@@ -210,14 +210,16 @@ func (s *Server) configuration(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve answers on a listener that speaks TLS until ctx ends; then what is being
-// answered is, and nothing else.
+// answered is, and nothing else. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
 		Handler: s, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
 	}
+	h.RegisterOnShutdown(func() { close(s.executions.ending) })
 	ended := make(chan error, 1)
+	go s.executions.watch(ctx)
 	go func() {
 		<-ctx.Done()
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

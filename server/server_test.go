@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -202,4 +203,9 @@ func TestTwoApplicationsOfOneType(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `"record"`) {
 		t.Errorf("two applications with one type: %v", err)
 	}
+}
+
+// pemOf is a certificate as clients read it.
+func pemOf(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

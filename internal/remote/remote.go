@@ -21,6 +21,9 @@ import (
 	"github.com/exeq/exeq/policy"
 )
 
+// askAgain is how long a server that was not reached is left alone.
+const askAgain = 100 * time.Millisecond
+
 // Here is the enforcing side: its key and its burn list.
 type Here struct {
 	Audience exeq.Audience
@@ -39,6 +42,7 @@ type server struct {
 
 	mu    sync.Mutex
 	set   *policy.Set
+	told  time.Time // when the server last said that set is in force
 	actor string
 }
 
@@ -103,7 +107,8 @@ func (s *server) Authorize(ctx context.Context, r *exeq.Request, t exeq.Tier) (*
 }
 
 // Active implements [exeq.PolicySource]: the server's set, as long as the server
-// says that it is in force.
+// says that it is in force. A server that cannot be reached for less than a lease
+// has not changed its mind.
 func (s *server) Active(ctx context.Context) (exeq.Decider, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,22 +117,28 @@ func (s *server) Active(ctx context.Context) (exeq.Decider, error) {
 		have = s.set.PolicySet()
 	}
 	p, err := s.Policy(ctx, have)
-	if err != nil || p == nil {
-		return s.set, err
+	if err == nil && p != nil {
+		s.set, err = load(p)
 	}
+	switch {
+	case err == nil:
+		s.told = time.Now()
+	case s.set == nil || client.Answered(err) || time.Since(s.told) > exeq.DefaultLease:
+		return nil, err
+	}
+	return s.set, nil
+}
+
+func load(p *api.Policy) (*policy.Set, error) {
 	src, err := policy.DecodeSource(p.Source)
 	if err != nil {
 		return nil, err
 	}
 	set, err := policy.Load(src)
-	if err != nil {
-		return nil, err
+	if err == nil && set.PolicySet() != p.PolicySet {
+		err = errors.New("the server's policy set is not the one that it names")
 	}
-	if set.PolicySet() != p.PolicySet {
-		return nil, errors.New("the server's policy set is not the one that it names")
-	}
-	s.set = set
-	return set, nil
+	return set, err
 }
 
 // Issue implements [exeq.Issuer]: permits come with the server's decision.
@@ -135,15 +146,25 @@ func (s *server) Issue(string, *exeq.Request, *exeq.Inputs, *exeq.Decision, *exe
 	return nil, errors.New("permits are the server's to issue")
 }
 
-// Renew implements [exeq.Issuer].
+// Renew implements [exeq.Issuer]. A server that is not reached is asked again as
+// long as its answer could be worth something; one that refuses is not.
 func (s *server) Renew(id string, sequence uint64, challenge string, period time.Duration) (exeq.Renewal, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), period)
 	defer cancel()
-	r, err := s.Client.Renew(ctx, &api.Renew{Permit: id, Sequence: sequence, Challenge: challenge, Millis: period.Milliseconds()})
-	if err != nil {
-		return exeq.Renewal{}, err
+	for {
+		r, err := s.Client.Renew(ctx, &api.Renew{Permit: id, Sequence: sequence, Challenge: challenge, Millis: period.Milliseconds()})
+		if err == nil {
+			return *r, nil
+		}
+		if client.Answered(err) {
+			return exeq.Renewal{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return exeq.Renewal{}, err
+		case <-time.After(askAgain):
+		}
 	}
-	return *r, nil
 }
 
 // Revoke implements [exeq.Issuer].
