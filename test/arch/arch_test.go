@@ -80,7 +80,7 @@ func TestImports(t *testing.T) {
 			"the record believes nobody's policy"},
 		{module + "/api/authzen", nil, []string{},
 			"an enforcement point takes the wire schema and nothing else"},
-		{module + "/server", []string{module + "/enforce", module + "/adapter", module + "/node"}, nil,
+		{module + "/server", []string{module + "/enforce/bpf", module + "/enforce/landlock", module + "/enforce/probe", module + "/enforce/programs", module + "/adapter", module + "/node"}, nil,
 			"what decides for many enforces nothing itself, and runs on any system"},
 		{module + "/adapter/egress", []string{cedar, module + "/policy", module + "/record", module + "/permit", module + "/enforce"}, nil,
 			"adapters translate and ask; they do not decide"},
