@@ -184,7 +184,8 @@ func init() {
 		}()
 		defer func() { stop.Store(true); <-done }()
 		for range rounds {
-			unix.Syscall(unix.SYS_CHMOD, uintptr(unsafe.Pointer(&path[0])), 0o777, 0)
+			at := unix.AT_FDCWD
+			unix.Syscall(unix.SYS_FCHMODAT, uintptr(at), uintptr(unsafe.Pointer(&path[0])), 0o777)
 			unix.Fchmod(slot, 0o777)
 			var st unix.Stat_t
 			if err := unix.Stat(bad, &st); err != nil || st.Mode&0o7777 == 0o777 {

@@ -21,7 +21,7 @@ const (
 	sysRename    = -5
 	sysRenameat  = unix.SYS_RENAMEAT
 	sysRenameat2 = unix.SYS_RENAMEAT2
-	sysAccess    = -1
+	sysAccess    = -6
 	sysConnect   = unix.SYS_CONNECT
 	sysSendto    = unix.SYS_SENDTO
 	sysLink      = -10

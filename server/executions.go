@@ -178,6 +178,9 @@ func (x *executions) reread(ctx context.Context, leaves []record.Stored) (*remot
 	if err != nil {
 		return nil, err
 	}
+	if p.Body.Audience.Node == exeq.KeyID(x.in.Keys.Public(exeq.RoleNode)) {
+		return nil, refused("the execution runs at the server itself, which holds it alone")
+	}
 	last := leaves[len(leaves)-1]
 	r := &remote{
 		seq: last.Leaf.Seq, hash: exeq.LeafHash(last.Bytes), last: time.Now(),

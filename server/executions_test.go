@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/exeq/exeq"
 	"github.com/exeq/exeq/api"
@@ -303,4 +304,27 @@ func TestAsk(t *testing.T) {
 			t.Errorf("GET %s without token: %d", path, resp.StatusCode)
 		}
 	}
+}
+
+// TestNotTheServersOwn: what runs at the server itself is nobody's to renew, end or
+// continue over the network.
+func TestNotTheServersOwn(t *testing.T) {
+	p := serve(t)
+	n := newNode(p)
+	own, err := p.inst.Authorize(t.Context(), p.inst.Here().Audience, asked("/usr/bin/true"), exeq.Inputs{Tier: exeq.TierRootless, Time: exeq.At(time.Now()), Session: exeq.Session{Labels: []string{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const words = "runs at the server itself"
+	_, err = n.Renew(t.Context(), &api.Renew{Permit: own.ID, Sequence: 1, Challenge: "c", Millis: 3000})
+	answers(t, "a renewal", err, 403, words)
+	revoke := next(t, own.Record.Leaf, exeq.KindRevoke, p.inst.Keys.Signer(exeq.RoleIssuer))
+	message, err := revoke.Leaf.Signable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.Client.Sign(t.Context(), &api.Sign{Message: message})
+	answers(t, "a signature", err, 403, words)
+	_, err = n.Record(t.Context(), leaves(revoke))
+	answers(t, "a leaf", err, 403, words)
 }

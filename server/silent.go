@@ -24,7 +24,7 @@ func (x *executions) watch(ctx context.Context) {
 }
 
 // sealSilent seals as lost what runs and was not renewed for two leases, and
-// forgets permits that nobody used.
+// forgets permits that nobody used and what is over.
 func (x *executions) sealSilent(ctx context.Context) {
 	x.mu.Lock()
 	all := maps.Clone(x.live)
@@ -33,6 +33,8 @@ func (x *executions) sealSilent(ctx context.Context) {
 		r.mu.Lock()
 		silent := time.Since(r.last)
 		switch {
+		case r.over:
+			x.forget(id)
 		case !r.runs && silent > exeq.DefaultPermitWindow+exeq.DefaultLease:
 			x.forget(id)
 		case r.runs && !r.over && silent > 2*exeq.DefaultLease:

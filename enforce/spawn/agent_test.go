@@ -115,7 +115,7 @@ func TestDeadlineKills(t *testing.T) {
 	g := start(t, unix.CLONE_NEWUSER)
 	if err := g.Keep(func(l *List) {
 		command := g.NewList()
-		command.Do("pause", unix.SYS_PAUSE)
+		command.Do("pause", unix.SYS_PPOLL)
 		in := g.NewList()
 		g.ForkCommand(in, unix.CLONE_CLEAR_SIGHAND, command)
 		g.ForkInit(l, unix.CLONE_NEWPID, in)

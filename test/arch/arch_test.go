@@ -172,3 +172,14 @@ func TestBuildsElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestBuildsOnArm: what has numbers and registers of an architecture in it is there
+// for both that the kernel tiers are written for.
+func TestBuildsOnArm(t *testing.T) {
+	cmd := exec.Command("go", "vet", "./enforce/...", "./node/...", "./cmd/exeq-node")
+	cmd.Dir = "../.."
+	cmd.Env = append(cmd.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
