@@ -36,6 +36,11 @@ func (s *scopes) breakGlass(p *peer, r *wire.Open) (*exeq.Opening, error) {
 		return nil, wire.ErrNoScope
 	case !x.body.BreakGlass.Opens(p.uid):
 		return nil, fmt.Errorf("%w: the statement does not name user %d", wire.ErrBreakGlass, p.uid)
+	}
+	if err := s.outside(p, x); err != nil {
+		return nil, err
+	}
+	switch {
 	case r.Millis != 0 && len(bytes.TrimSpace([]byte(reason))) == 0:
 		return nil, fmt.Errorf("%w: without a reason", wire.ErrBreakGlass)
 	case r.Millis < 0 || r.Millis > x.body.BreakGlass.MaxMillis:
@@ -65,6 +70,36 @@ func (s *scopes) breakGlass(p *peer, r *wire.Open) (*exeq.Opening, error) {
 		return nil, fmt.Errorf("%w: %w", wire.ErrGate, err)
 	}
 	return o, nil
+}
+
+// outside refuses whoever is held: who is in the scope, by a user, a cgroup or
+// because he descends from it, would open it from within, and who is in another
+// that is enforced is none of the people that a statement means. What cannot be
+// told counts as held.
+func (s *scopes) outside(p *peer, x *scope) error {
+	if s.kernel == nil { // nothing is in force
+		return nil
+	}
+	in, err := s.kernel.Where(p.pid)
+	if err == nil && !alive(p.pidfd) {
+		err = errors.New("whoever asked is gone")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: whether you are held cannot be told: %w", wire.ErrBreakGlass, err)
+	}
+	for _, at := range in {
+		if at == x.at {
+			return fmt.Errorf("%w: you are in it, by your user, your cgroup or what you descend from: ask from a session that is not", wire.ErrBreakGlass)
+		}
+		held := s.lost[at].Enforce
+		for _, y := range s.held {
+			held = held || y.at == at && y.active() && y.body.Mode == exeq.ScopeEnforce
+		}
+		if held {
+			return fmt.Errorf("%w: you are held by another scope, by your user, your cgroup or what you descend from: ask from a session that is not", wire.ErrBreakGlass)
+		}
+	}
+	return nil
 }
 
 // writeOpening appends a line, durably.

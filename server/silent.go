@@ -48,4 +48,3 @@ func (x *executions) sealSilent(ctx context.Context) {
 		r.mu.Unlock()
 	}
 }
-

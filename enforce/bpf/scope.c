@@ -35,8 +35,14 @@ struct linux_binprm___scope {
 	const char *filename;
 };
 
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
 struct bpf_iter__task {
-	void *meta;
+	struct bpf_iter_meta *meta;
 	struct task_struct *task;
 };
 
@@ -143,7 +149,18 @@ struct {
 	__type(value, __u64);
 } missed SEC(".maps");
 
+// place says in which scopes one thread of a process is; subjects beyond n are
+// zero. More than there is room for are told by over.
+#define WITHIN 8
+
+struct place {
+	__u32 pid; /* of the process */
+	__u32 over;
+	struct subject of[WITHIN];
+};
+
 const struct attempt *attempt_type __attribute__((unused));
+const struct place *place_type __attribute__((unused));
 
 static __always_inline void miss(__u32 what)
 {
@@ -155,8 +172,6 @@ static __always_inline void miss(__u32 what)
 
 // within are the scopes that a process is in. More than there is room for is
 // more than can be judged.
-#define WITHIN 8
-
 struct within {
 	struct subject of[WITHIN];
 	__u32 n;
@@ -441,5 +456,25 @@ int sweep(struct bpf_iter__task *ctx)
 
 	if (task && scopes_of(&w, address(task)) && keep(task, &w))
 		unmarked(task, &w);
+	return 0;
+}
+
+// where tells of every thread in which scopes it is, but for the host's.
+SEC("iter/task")
+int where(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct within w = {};
+	struct place p = {};
+	int i;
+
+	if (!task)
+		return 0;
+	scopes_of(&w, address(task));
+	p.pid = BPF_CORE_READ((struct task_struct___scope *)(void *)task, tgid);
+	p.over = w.over;
+	for (i = 0; i < WITHIN; i++)
+		p.of[i] = w.of[i];
+	bpf_seq_write(ctx->meta->seq, &p, sizeof(p));
 	return 0;
 }

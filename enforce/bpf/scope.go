@@ -3,11 +3,14 @@
 package bpf
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -69,6 +72,7 @@ type Scopes struct {
 	links map[string]link.Link
 	hooks map[string]*ebpf.Program // what links attach
 	sweep *ebpf.Program
+	where *ebpf.Program
 	at    string // where the links are pinned
 	// passed counts what the kernel did not run the programs of before for.
 	passed uint64
@@ -141,6 +145,7 @@ func (s *Scopes) load() error {
 		return err
 	}
 	delete(spec.Variables, scopeVarAttemptType)
+	delete(spec.Variables, scopeVarPlaceType)
 	delete(spec.Maps, ".bss")
 	use := map[string]*ebpf.Map{}
 	for name := range spec.Maps {
@@ -175,7 +180,7 @@ func (s *Scopes) load() error {
 		}
 		s.links[h.name], s.hooks[h.name] = l, c.DetachProgram(h.name)
 	}
-	s.sweep = c.DetachProgram(scopeProgSweep)
+	s.sweep, s.where = c.DetachProgram(scopeProgSweep), c.DetachProgram(scopeProgWhere)
 	return nil
 }
 
@@ -263,8 +268,10 @@ func (s *Scopes) Close() error {
 	for _, m := range s.maps {
 		errs = append(errs, m.Close())
 	}
-	if s.sweep != nil {
-		errs = append(errs, s.sweep.Close())
+	for _, p := range []*ebpf.Program{s.sweep, s.where} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -312,19 +319,53 @@ func (s *Scopes) Set(of Scope, r Rule) error {
 
 // mark has every process that is in a scope stay in it.
 func (s *Scopes) mark() error {
-	it, err := link.AttachIter(link.IterOptions{Program: s.sweep})
-	if err == nil {
-		var r io.ReadCloser
-		if r, err = it.Open(); err == nil {
-			_, err = io.Copy(io.Discard, r)
-			err = errors.Join(err, r.Close())
-		}
-		err = errors.Join(err, it.Close())
-	}
-	if err != nil {
+	if err := iterate(s.sweep, io.Discard); err != nil {
 		return fmt.Errorf("%w: scope: what is in it already: %w", exeq.ErrEnforce, err)
 	}
 	return nil
+}
+
+// Where lists the scopes that a process is in now: by any of its users, by its
+// cgroup, or because it descends from one. That of the host, which everybody is
+// in, is not among them. No such process: none.
+func (s *Scopes) Where(pid int) ([]Scope, error) {
+	var told bytes.Buffer
+	if err := iterate(s.where, &told); err != nil {
+		return nil, fmt.Errorf("%w: scope: where process %d is: %w", exeq.ErrEnforce, pid, err)
+	}
+	var all []Scope
+	for told.Len() > 0 {
+		var p scopePlace
+		if err := binary.Read(&told, binary.NativeEndian, &p); err != nil {
+			return nil, fmt.Errorf("%w: scope: where process %d is: %w", exeq.ErrEnforce, pid, err)
+		}
+		if int(p.Pid) != pid {
+			continue
+		}
+		if p.Over != 0 {
+			return nil, fmt.Errorf("%w: scope: process %d is in more scopes than can be told", exeq.ErrEnforce, pid)
+		}
+		for _, o := range p.Of {
+			if of := (Scope{ScopeKind(o.Kind), o.Number}); o.Kind != 0 && !slices.Contains(all, of) {
+				all = append(all, of)
+			}
+		}
+	}
+	return all, nil
+}
+
+// iterate runs a program over every task.
+func iterate(p *ebpf.Program, to io.Writer) error {
+	it, err := link.AttachIter(link.IterOptions{Program: p})
+	if err != nil {
+		return err
+	}
+	r, err := it.Open()
+	if err == nil {
+		_, err = io.Copy(to, r)
+		err = errors.Join(err, r.Close())
+	}
+	return errors.Join(err, it.Close())
 }
 
 // SelfTest proves that the scope, which is not open, bites (or, rehearsed, does

@@ -61,6 +61,13 @@ type scopeMark struct {
 	Id [4]uint64
 }
 
+type scopePlace struct {
+	_    structs.HostLayout
+	Pid  uint32
+	Over uint32
+	Of   [8]scopeSubject
+}
+
 type scopeProgram struct {
 	_      structs.HostLayout
 	Cgroup uint64
@@ -132,7 +139,9 @@ const (
 	scopeProgDone       = "done"
 	scopeProgMoved      = "moved"
 	scopeProgSweep      = "sweep"
+	scopeProgWhere      = "where"
 	scopeVarAttemptType = "attempt_type"
+	scopeVarPlaceType   = "place_type"
 )
 
 // loadScope returns the embedded CollectionSpec for scope.
@@ -182,6 +191,7 @@ type scopeProgramSpecs struct {
 	Done  *ebpf.ProgramSpec `ebpf:"done"`
 	Moved *ebpf.ProgramSpec `ebpf:"moved"`
 	Sweep *ebpf.ProgramSpec `ebpf:"sweep"`
+	Where *ebpf.ProgramSpec `ebpf:"where"`
 }
 
 // scopeMapSpecs contains maps before they are loaded into the kernel.
@@ -210,6 +220,7 @@ type scopeMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type scopeVariableSpecs struct {
 	AttemptType *ebpf.VariableSpec `ebpf:"attempt_type"`
+	PlaceType   *ebpf.VariableSpec `ebpf:"place_type"`
 }
 
 // scopeObjects contains all objects after they have been loaded into the kernel.
@@ -274,6 +285,7 @@ func (m *scopeMaps) Close() error {
 // It can be passed to loadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type scopeVariables struct {
 	AttemptType *ebpf.Variable `ebpf:"attempt_type"`
+	PlaceType   *ebpf.Variable `ebpf:"place_type"`
 }
 
 // scopePrograms contains all programs after they have been loaded into the kernel.
@@ -285,6 +297,7 @@ type scopePrograms struct {
 	Done  *ebpf.Program `ebpf:"done"`
 	Moved *ebpf.Program `ebpf:"moved"`
 	Sweep *ebpf.Program `ebpf:"sweep"`
+	Where *ebpf.Program `ebpf:"where"`
 }
 
 func (p *scopePrograms) Close() error {
@@ -294,6 +307,7 @@ func (p *scopePrograms) Close() error {
 		p.Done,
 		p.Moved,
 		p.Sweep,
+		p.Where,
 	)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -271,9 +272,9 @@ func TestScopeCgroup(t *testing.T) {
 		t.Fatal("without a scope it does not run")
 	}
 	before, leaves := waits(dir)
-	_, stays := waits(below)
+	inside, stays := waits(below)
 	enters, entered := waits(outside)
-	_, free := waits(outside)
+	beside, free := waits(outside)
 	of := Scope{ScopeCgroup, uint64(c)}
 	if err := s.SetLife(of, []File{identify(t, g, sh)}, nil); err != nil {
 		t.Fatal(err)
@@ -282,6 +283,11 @@ func TestScopeCgroup(t *testing.T) {
 	move(before, outside)
 	move(enters, below)
 	move(enters, outside)
+	for pid, want := range map[int][]Scope{before: {of}, inside: {of}, enters: {of}, beside: nil, os.Getpid(): nil, -1: nil} {
+		if at, err := s.Where(pid); err != nil || !slices.Equal(at, want) {
+			t.Errorf("process %d (%d, %d, %d, beside %d) is in %v, want %v: %v", pid, before, inside, enters, beside, at, want, err)
+		}
+	}
 	for what, goes := range map[string]func() string{"there before, then taken out": leaves, "there before, and below": stays, "put in, then taken out": entered} {
 		if out := goes(); out != "" {
 			t.Errorf("%s: %q", what, out)

@@ -404,3 +404,48 @@ func TestScopeBreakGlass(t *testing.T) {
 		t.Errorf("on record: %v\n%s", err, record)
 	}
 }
+
+// becomes is a process of root's that takes on one user, forks, and as the child
+// takes on another and executes a program: nobody but what it descends from tells
+// that it was ever the first.
+const becomes = `
+import os, sys
+first, then = int(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setresgid(then, then, then)
+if first:
+    os.setresuid(first, first, 0)
+pid = os.fork()
+if pid == 0:
+    if first:
+        os.setresuid(0, 0, 0)
+    os.setresuid(then, then, then)
+    os.execv(sys.argv[3], sys.argv[3:])
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`
+
+// TestScopeBreakGlassFromWithin: whoever is held does not open what holds him, also
+// as a user whom the statement names.
+func TestScopeBreakGlassFromWithin(t *testing.T) {
+	s := newScopeScene(t)
+	s.enforce("--break-glass", strconv.Itoa(person), "--break-glass-max", "1m")
+	open := func(first int) (string, error) {
+		cmd := exec.Command("python3", "-c", becomes, strconv.Itoa(first), strconv.Itoa(person),
+			filepath.Join(s.bin, "exeq-node"), "scope", "-json", "-socket", s.socket, "-reason", "from within", "-for", "30s", "open", s.over)
+		cmd.Dir = "/"
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := open(governed); err == nil || !strings.Contains(out, "what you descend from") {
+		t.Errorf("who descends from the governed user: %v\n%s", err, out)
+	}
+	if out, err := says(s.starters(governed)["a service"]("/usr/bin/printf", "alive")); out == "alive" {
+		t.Errorf("and it is open: %v", err)
+	}
+	if out, err := open(0); err != nil {
+		t.Errorf("the same process without the governed user before it: %v\n%s", err, out)
+	}
+	if out, err := says(s.starters(governed)["a service"]("/usr/bin/printf", "alive")); out != "alive" {
+		t.Errorf("opened, and it is shut: %v", err)
+	}
+}
