@@ -6,14 +6,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
-	"syscall"
+
+	"github.com/exeq/exeq/test/debian"
 )
 
 // metapackages name Debian's kernels for cloud machines: they depend on the
@@ -35,62 +34,28 @@ func kernel(ctx context.Context, version string) (string, error) {
 	if runtime.GOARCH != "amd64" {
 		return "", fmt.Errorf("%w: only amd64 is known", ErrUnavailable)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	cache = filepath.Join(cache, "exeq-vm")
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	// One download at a time, also between test binaries.
-	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", err
-	}
-
 	pkg, unknown := newest(ctx, version, meta)
 	if unknown != nil {
 		// What was downloaded before serves where apt knows nothing.
+		cache, err := debian.Cache()
+		if err != nil {
+			return "", err
+		}
 		have, _ := filepath.Glob(filepath.Join(cache, "linux-image-"+version+".*", "boot", "vmlinuz-*"))
 		if len(have) > 0 {
 			return have[len(have)-1], nil
 		}
 		return "", unknown
 	}
-	image := func() string {
-		have, _ := filepath.Glob(filepath.Join(cache, pkg, "boot", "vmlinuz-*"))
-		return strings.Join(have, "")
-	}
-	if at := image(); at != "" {
-		return at, nil
-	}
-	dir, err := os.MkdirTemp(cache, "new-")
+	dir, err := debian.Unpacked(ctx, pkg)
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
-	if err := run(ctx, dir, "apt-get", "-q", "download", pkg); err != nil {
-		return "", err
+	have, _ := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if len(have) != 1 {
+		return "", fmt.Errorf("%s has no boot/vmlinuz", pkg)
 	}
-	debs, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if len(debs) != 1 {
-		return "", fmt.Errorf("apt-get download %s gave %d packages", pkg, len(debs))
-	}
-	if err := run(ctx, dir, "dpkg-deb", "-x", debs[0], "root"); err != nil {
-		return "", err
-	}
-	if err := os.Rename(filepath.Join(dir, "root"), filepath.Join(cache, pkg)); err != nil {
-		return "", err
-	}
-	if at := image(); at != "" {
-		return at, nil
-	}
-	return "", fmt.Errorf("%s has no boot/vmlinuz", pkg)
+	return have[0], nil
 }
 
 // newest asks apt for the package that the metapackage stands for.
@@ -104,13 +69,4 @@ func newest(ctx context.Context, version, meta string) (string, error) {
 		return "", fmt.Errorf("%w: apt does not know %s (apt-get update?)", ErrUnavailable, meta)
 	}
 	return string(m[1]), nil
-}
-
-func run(ctx context.Context, dir, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", cmd, err, out)
-	}
-	return nil
 }
