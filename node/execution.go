@@ -130,6 +130,7 @@ func (n *Node) admit(p *peer, a *wire.Admit, size int64) error {
 	if err := x.in(admitting); err != nil { // revoked, or over, already
 		return err
 	}
+	n.warm()
 	x.resource, x.check = a.Request.Resource, admitter.CheckRenewal(x.permit)
 	x.state, x.since = admitted, boottime()
 	n.log.Info("admitted", "permit", x.permit, "uid", p.uid, "pid", p.pid)

@@ -21,7 +21,7 @@ func (n *Node) recover() error {
 	if err != nil {
 		return err
 	}
-	n.under = under
+	n.under, n.top = under, top
 	if err := os.Mkdir(n.c.Cgroup, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}

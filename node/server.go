@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,12 +43,15 @@ type Node struct {
 	gate  *bpf.Gate
 	lock  *os.File
 	under string // the executions' cgroup, as /proc/PID/cgroup has it
+	top   string // where the cgroups' hierarchy is mounted
 	found []string
 	above string // why the gate is not of the next tier; empty if it is of the highest
 
 	scopes *scopes
 
 	ordersLost uint64 // counted by the gate; keep's own
+
+	warming atomic.Bool // see warm
 
 	ended chan struct{} // closed by Close
 	done  sync.WaitGroup
@@ -431,6 +435,9 @@ func (n *Node) do(p *peer, r *wire.Request, size int64, fds []*os.File) (*wire.A
 		id.Serves = n.serves(p.uid)
 		if err := n.sees(p); err != nil {
 			id.Serves, id.Refusal = false, err.Error()
+		}
+		if id.Serves {
+			n.warm()
 		}
 		return &wire.Answer{Hello: &id}, nil
 	case r.Admit != nil:

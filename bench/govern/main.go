@@ -9,7 +9,8 @@
 //
 // The parts are start, spawn, open, clone, build, large and memory; without names
 // all of them. The part node goes through a daemon of its own: it needs root, and
-// has to be named.
+// has to be named, as a whole or by node.start, node.inside, node.events,
+// node.revoke and node.memory.
 //
 // DIR is a scratch directory; the workload programs of bench/workload lie
 // compiled in the directory that -workload names. Everything is run in turns,
@@ -22,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/exeq/exeq/bench/measure"
 )
@@ -35,6 +37,7 @@ type bench struct {
 	workspace string // where the governed commands work
 	state     string // of exeq
 	quick     bool
+	parts     []string // that were named
 }
 
 func main() {
@@ -47,6 +50,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: govern [flags] DIR [PART…]")
 		os.Exit(2)
 	}
+	b.parts = flag.Args()[1:]
 	err := adopt()
 	if err == nil {
 		err = b.prepare(flag.Arg(0))
@@ -61,7 +65,8 @@ func main() {
 		run  func() error
 	}{{"start", b.start}, {"spawn", b.spawns}, {"open", b.opens}, {"clone", b.clones}, {"build", b.build}, {"large", b.large}, {"memory", b.memory}, {"node", b.node}} {
 		// The node's part needs root, and is run where it is named.
-		if want := flag.Args()[1:]; (len(want) > 0 || part.name == "node") && !slices.Contains(want, part.name) {
+		named := slices.ContainsFunc(b.parts, func(p string) bool { return p == part.name || strings.HasPrefix(p, part.name+".") })
+		if !named && (len(b.parts) > 0 || part.name == "node") {
 			continue
 		}
 		if err := part.run(); err != nil {
@@ -86,7 +91,7 @@ func (b *bench) prepare(dir string) (err error) {
 	if err := os.MkdirAll(b.workspace, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"spawn", "open", "true"} {
+	for _, name := range []string{"spawn", "open", "crowd", "true"} {
 		text, err := os.ReadFile(filepath.Join(b.workload, name))
 		if err != nil {
 			return err

@@ -73,7 +73,7 @@ var goals = []goal{
 
 // revoked are the executions that a revocation is timed on.
 var revoked = []string{
-	"1 sleeping", "100 sleeping", "1000 sleeping", "1 spinning", "100 spinning", "1 forking", "100 forking",
+	"1 sleeping", "100 sleeping", "1000 sleeping", "1 spinning", "100 spinning", "1000 spinning", "1 forking", "100 forking", "1000 forking",
 }
 
 // through is the ratio of the node's tier, whichever it was, to another.

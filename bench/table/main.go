@@ -71,6 +71,8 @@ var titles = map[string]string{
 	"tree":             "Inside a governed tree",
 	"node":             "Through exeq-node",
 	"revoke":           "From a revocation to the last process dead",
+	"events":           "Processor time of an open, at 9,900 opens a second",
+	"node memory":      "Memory of exeq-node",
 	"large":            "A large program",
 	"verify":           "Verification of a proof",
 	"memory":           "Memory of an idle supervisor",

@@ -42,9 +42,8 @@ func waitEmpty(path string, within time.Duration) error {
 	}
 	defer f.Close()
 	// The kernel holds a notice back for 10 ms after the last one: look by
-	// ourselves in between, ever more rarely.
-	wait := 100 * time.Microsecond
-	for end := time.Now().Add(within); ; wait = min(2*wait, 10*time.Millisecond) {
+	// ourselves in between, the more rarely the longer it takes.
+	for began := time.Now(); ; {
 		// Reading arms the poll: a change after it is seen.
 		b := make([]byte, 256)
 		n, err := unix.Pread(int(f.Fd()), b, 0)
@@ -54,11 +53,13 @@ func waitEmpty(path string, within time.Duration) error {
 		if bytes.Contains(b[:n], []byte("populated 0")) {
 			return nil
 		}
-		left := time.Until(end)
+		took := time.Since(began)
+		left := within - took
 		if left <= 0 {
 			return fmt.Errorf("still populated after %s: %w", within, os.ErrDeadlineExceeded)
 		}
 		p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+		wait := min(max(took/8, 50*time.Microsecond), 10*time.Millisecond)
 		ts := unix.NsecToTimespec(int64(min(left, wait)))
 		if _, err := unix.Ppoll(p, &ts, nil); err != nil && err != unix.EINTR {
 			return err

@@ -43,12 +43,15 @@ func TestDaemonDies(t *testing.T) {
 }
 
 // sizes are the numbers of processes in CI, or with more rounds all that the
-// issue asks for.
+// issue asks for; in the machine, which is emulated, 1,000 take three.
 func sizes(ci ...int) []int {
-	if house.Rounds(1) > 1 {
-		return []int{1, 100, 1000}
+	switch rounds := house.Rounds(1); {
+	case rounds < 2:
+		return ci
+	case rounds < 3 && os.Getenv(inMachine) != "":
+		return []int{1, 100}
 	}
-	return ci
+	return []int{1, 100, 1000}
 }
 
 // with gives the scene to a subtest, and takes back what that leaves.
