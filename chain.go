@@ -169,6 +169,11 @@ func (x *Execution) draftPending() ([]draft, error) {
 	x.mu.Lock()
 	entries, dropped := x.pending, x.dropped
 	x.pending, x.dropped = nil, 0
+	for k, n := range x.unleaved {
+		entries = append(entries, ActivityEntry{Time: At(time.Now()), Verdict: Deny, Activity: Activity{
+			Action: k.action, Resource: Resource{Type: k.resource, ID: fmt.Sprintf("%d more denials", n)}}})
+	}
+	clear(x.unleaved)
 	x.mu.Unlock()
 	if dropped > 0 {
 		return nil, fmt.Errorf("%w: %d activities came faster than they can be recorded", ErrRevoked, dropped)

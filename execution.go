@@ -53,13 +53,14 @@ type Execution struct {
 	applied     Applied
 	ended       chan ended // the first reason why trust ended
 
-	mu      sync.Mutex // state, decider, session, pending, counts
-	state   State
-	decider Decider
-	session Session
-	pending []ActivityEntry
-	dropped int // activities seen beyond what a tick's leaves can hold
-	counts  map[string]int
+	mu       sync.Mutex // state, decider, session, pending, unleaved, counts
+	state    State
+	decider  Decider
+	session  Session
+	pending  []ActivityEntry
+	dropped  int                // activities seen beyond what a tick's leaves can hold
+	unleaved map[denialKind]int // denials without a leaf of their own since the last tick
+	counts   map[string]int
 
 	ticks   ticks          // of the verifying loop
 	writers sync.WaitGroup // what is written beside it
@@ -68,6 +69,9 @@ type Execution struct {
 	seq   int
 	prev  Digest
 }
+
+// denialKind is what denials without a leaf of their own are counted by.
+type denialKind struct{ action, resource string }
 
 // ended says why trust ended: code for the revoke leaf, words for people.
 type ended struct {
@@ -79,7 +83,7 @@ func newExecution(g *Governor, l *Launch, in Inputs, parent string) *Execution {
 	l.ID = NewID()
 	return &Execution{
 		ID: l.ID, Parent: parent, Request: l.Request, governor: g, launch: l, inputs: in,
-		state: Requested, session: in.Session, counts: map[string]int{}, ended: make(chan ended, 1),
+		state: Requested, session: in.Session, counts: map[string]int{}, unleaved: map[denialKind]int{}, ended: make(chan ended, 1),
 	}
 }
 

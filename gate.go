@@ -1,6 +1,7 @@
 package exeq
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -82,11 +83,19 @@ func (x *Execution) requestFor(a Activity) *Request {
 	}
 }
 
-// denied records a denial at once and words it for the person.
+// denied records a denial at once and words it for the person. Whoever is denied
+// in a loop does not fill the disk with it.
 func (x *Execution) denied(ctx context.Context, a Activity, d Decision, why string) Ruling {
 	x.mu.Lock()
 	x.session.Denials++
+	over := x.session.Denials > cmp.Or(x.governor.DenialLeaves, MaxDenialLeaves)
+	if over {
+		x.unleaved[denialKind{a.Action, a.Resource.Type}]++
+	}
 	x.mu.Unlock()
+	if over {
+		return Ruling{Decision: d, Message: worded(a, why)}
+	}
 	e := ActivityEntry{Time: At(time.Now()), Activity: a, Verdict: d.Verdict, Policies: d.Policies}
 	if err := x.activities(ctx, []ActivityEntry{e}, d.Verdict, d.Policies); err != nil {
 		x.end("record", err)

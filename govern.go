@@ -28,9 +28,10 @@ type Governor struct {
 	Revocations func(ctx context.Context, id string) <-chan Revocation
 	// Within narrows compiled rights (a nested run lies within its parent);
 	// nil leaves them as they are, an error denies.
-	Within      func(*Rights) (*Rights, error)
-	Log         *slog.Logger
-	Tick, Lease time.Duration
+	Within       func(*Rights) (*Rights, error)
+	Log          *slog.Logger
+	Tick, Lease  time.Duration
+	DenialLeaves int // of one execution at most; 0: MaxDenialLeaves
 }
 
 // Outcome is what became of a request.

@@ -3,6 +3,7 @@ package exeq
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +44,9 @@ type rig struct {
 	lapsed  error
 	renew   error
 	rulings []Ruling
+
+	leavesOfDenials int
+	opened          []ActivityEntry // of activity leaves
 }
 
 func newRig() *rig {
@@ -101,6 +105,14 @@ func (r *rig) Record(_ context.Context, es ...Entry) ([]Promise, error) {
 		r.note("record " + string(k))
 		r.mu.Lock()
 		r.leaves = append(r.leaves, e.Leaf)
+		for _, d := range e.Disclosures {
+			var all []SealedEntry
+			if d.Field == "entries" && json.Unmarshal(d.Value, &all) == nil {
+				for _, s := range all {
+					r.opened = append(r.opened, s.Entry)
+				}
+			}
+		}
 		r.mu.Unlock()
 		if err := r.persistErr[k]; err != nil {
 			return nil, err
@@ -189,7 +201,7 @@ func (r *rig) run(t *testing.T) (*Outcome, error) {
 		Actor:       func(Entity) string { return "a" },
 		Revocations: func(context.Context, string) <-chan Revocation { return r.revoke },
 		Log:         slog.New(slog.DiscardHandler), Tick: cmp.Or(r.tick, 5*time.Millisecond), Lease: time.Second,
-		Within: func(x *Rights) (*Rights, error) { return x, r.withinErr }}
+		Within: func(x *Rights) (*Rights, error) { return x, r.withinErr }, DenialLeaves: r.leavesOfDenials}
 	req := &Request{Subject: Entity{"Agent", "a"}, Action: ActionRun, Resource: Resource{"Program", "/bin/x", LeafHash(nil)},
 		Context: Context{Workspace: "/w", Home: "/h", Tmp: "/t"}}
 	return g.Run(t.Context(), &Launch{Request: req}, Inputs{Tier: TierRootless}, "")
@@ -394,6 +406,43 @@ func TestLabelForbidsLater(t *testing.T) {
 	// permit, start, the label, the denial, the first connect, end
 	if want := []Kind{KindPermit, KindStart, KindActivity, KindActivity, KindActivity, KindEnd}; !slices.Equal(kinds, want) {
 		t.Errorf("leaves %v, want %v", kinds, want)
+	}
+	checkChain(t, r.leaves)
+}
+
+// TestDenialsBeyond: of the denials of one execution so many get a leaf; of the
+// others the number is on record, and every one is denied and counts.
+func TestDenialsBeyond(t *testing.T) {
+	r := newRig()
+	r.leavesOfDenials = 3
+	r.ask = []Activity{{Action: ActionRead, Resource: Resource{Type: "Path", ID: "/secret"}}}
+	for range 10 {
+		r.ask = append(r.ask, Activity{Action: ActionConnect, Resource: Resource{Type: "Endpoint", ID: "example.com:443"}})
+	}
+	out, err := r.run(t)
+	if err != nil || out.State != Sealed {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	leaves, more := 0, 0
+	for _, e := range r.opened {
+		switch n := 0; {
+		case e.Verdict.Permits():
+		case e.Activity.Resource.ID == "example.com:443":
+			leaves++
+		default:
+			if _, err := fmt.Sscanf(e.Activity.Resource.ID, "%d more denials", &n); err != nil || e.Activity.Action != ActionConnect {
+				t.Errorf("%+v", e)
+			}
+			more += n
+		}
+	}
+	if leaves != 3 || more != 7 {
+		t.Errorf("%d denials have a leaf, %d more are told", leaves, more)
+	}
+	for _, ruling := range r.rulings[1:] {
+		if ruling.Allow || !strings.Contains(ruling.Message, "example.com:443") {
+			t.Errorf("%+v", ruling)
+		}
 	}
 	checkChain(t, r.leaves)
 }

@@ -44,6 +44,10 @@ const (
 	// MaxTickActivities bounds the activity entries of one tick's leaf; more
 	// are split over several leaves.
 	MaxTickActivities = 4096
+	// MaxDenialLeaves bounds the denials of one execution that get a leaf of their
+	// own (some 4 KiB of state each), wherever policy has no lower quota; of those
+	// beyond, each tick tells the number.
+	MaxDenialLeaves = 2048
 	// MaxProgramBytes bounds a program: what is larger is not read, and does not run.
 	MaxProgramBytes = 2 << 30
 	// MaxStoreBytes bounds the copies that stay in the noexec store between

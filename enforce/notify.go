@@ -112,7 +112,8 @@ type notifier struct {
 	turns   turns
 	execs   atomic.Int64
 	denials atomic.Int64
-	said    sync.Map // messages that were given
+	said    sync.Map     // messages that were given
+	told    atomic.Int64 // how many of them
 	out     io.Writer
 
 	mu      sync.Mutex
@@ -335,13 +336,25 @@ func (n *notifier) deny(message string) {
 	n.say(message)
 }
 
+// maxSaid bounds the messages of one execution: who is denied under ever new names
+// fills neither this process nor where its words go.
+const maxSaid = 1000
+
 // say gives a message once.
 func (n *notifier) say(message string) {
-	if message == "" {
+	if message == "" || n.told.Load() >= maxSaid {
 		return
 	}
-	if _, again := n.said.LoadOrStore(message, true); !again {
-		fmt.Fprintf(n.out, "exeq: %s\n", message)
+	if _, again := n.said.LoadOrStore(message, true); again {
+		return
+	}
+	told := n.told.Add(1)
+	if told > maxSaid {
+		return
+	}
+	fmt.Fprintf(n.out, "exeq: %s\n", message)
+	if told == maxSaid {
+		fmt.Fprintf(n.out, "exeq: these were %d messages, and there are no more: exeq log tells of the rest\n", maxSaid)
 	}
 }
 

@@ -139,6 +139,7 @@ func execute(ctx context.Context, inst *standalone.Installation, leaves int) ([]
 	if err != nil {
 		return nil, err
 	}
+	g.DenialLeaves = leaves
 	o, err := g.Run(ctx, &exeq.Launch{Request: r}, exeq.Inputs{Tier: exeq.TierRootless}, "")
 	if err != nil {
 		return nil, err

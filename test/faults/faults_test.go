@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if bytes := os.Getenv("EXEQ_BURN"); bytes != "" {
 		burnForever(bytes)
 	}
+	if len(os.Args) == 4 && os.Args[1] == deniedForever {
+		denied(os.Args[2], os.Args[3])
+	}
 	dir, err := os.MkdirTemp("", "exeq-faults-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
