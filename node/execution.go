@@ -72,6 +72,9 @@ type execution struct {
 	gone       chan struct{}           // closed when nothing of it is alive
 }
 
+// lapsed is why an execution is ended whose lease is over.
+const lapsed = "no renewal came within the lease"
+
 // approved is what a file was approved as.
 type approved struct {
 	path   string
@@ -231,6 +234,8 @@ func (x *execution) in(states ...state) error {
 	switch {
 	case slices.Contains(states, x.state):
 		return nil
+	case x.why == lapsed && !x.revoked:
+		return fmt.Errorf("%w: %s", exeq.ErrLapsed, x.why)
 	case x.why != "" || x.revoked:
 		return fmt.Errorf("%w: %s", exeq.ErrRevoked, x.why)
 	}
@@ -408,6 +413,9 @@ func (n *Node) endAs(x *execution, why string, revoked bool) error {
 		return fmt.Errorf("%w: %s: the node is ending, and the next one ends it", exeq.ErrEnforce, x.permit)
 	}
 	was := x.state
+	if was == enclosed && why == "" && !revoked && boottime() > x.deadline {
+		why = lapsed // its supervisor was the first to see it
+	}
 	x.state, x.since, x.why, x.revoked, x.challenge = ending, boottime(), why, revoked, ""
 	cgroup := x.cgroup
 	x.mu.Unlock()

@@ -67,7 +67,7 @@ func (n *Node) look(x *execution, now time.Duration, why string, second bool) {
 		return
 	case why != "":
 	case s == enclosed && now > deadline:
-		why = "no renewal came within the lease"
+		why = lapsed
 	case s == admitted && now-since > unreleasedTime:
 		why = "no processes came for the permit"
 	case s == held && !alive(x.owner.pidfd):

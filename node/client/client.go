@@ -227,6 +227,12 @@ func Revoke(ctx context.Context, socket string, v *exeq.Revocation) error {
 	return err
 }
 
+// Renew brings a renewal to the node behind the socket, whoever it is that does.
+func Renew(ctx context.Context, socket string, r *exeq.Renewal) error {
+	_, err := (&Client{socket: socket}).ask(ctx, &wire.Request{Renew: r})
+	return err
+}
+
 // Look asks the node behind the socket who it is and what it holds.
 func Look(ctx context.Context, socket string) (*wire.Identity, *wire.Status, error) {
 	c := &Client{socket: socket}
