@@ -45,7 +45,7 @@ const (
 	// are split over several leaves.
 	MaxTickActivities = 4096
 	// MaxDenialLeaves bounds the denials of one execution that get a leaf of their
-	// own (4 to 6 KiB of state each, 30 until SQLite folds its log in), wherever policy has no lower quota; of those
+	// own (some 6 KiB of state each, up to 40 until SQLite folds its log in), wherever policy has no lower quota; of those
 	// beyond, each tick tells the number.
 	MaxDenialLeaves = 2048
 	// MaxProgramBytes bounds a program: what is larger is not read, and does not run.
