@@ -157,11 +157,9 @@ func (s *scopes) watch(from *bpf.Attempts) {
 	}
 }
 
-// saw takes one attempt in. What the kernel could not kill is killed here.
+// saw takes one attempt in. What the kernel could not kill is killed by the gate's
+// orders, which do not wait behind attempts.
 func (s *scopes) saw(a bpf.Attempt) {
-	if a.Alive && a.Verdict == bpf.ScopeDenied && a.PID > 1 {
-		s.n.log.Error("scope: not killed by the kernel", "pid", a.PID, "err", killSince(a.PID, a.At))
-	}
 	s.mu.Lock()
 	x := s.at(a.Scope)
 	k := attemptKey{a.Verdict, a.Why, a.UID, a.File, exeq.EncodeBytes(a.Name)}

@@ -268,11 +268,43 @@ static __always_inline int keep(struct task_struct *task, struct within *w)
 	return has ? 0 : bpf_map_update_elem(&descents, &process, &fresh, 0);
 }
 
-static __always_inline void unmarked(struct task_struct *task, struct within *w)
+// order has the node kill what the kernel could not: by the gate's ring of orders,
+// which no flood of attempts fills. One that finds no room is counted as missed.
+static __always_inline void order(__u8 verb, __u8 why, __u32 pid)
+{
+	struct event e = { .verb = verb, .why = why | NOT_KILLED, .pid = pid };
+
+	e.at = bpf_ktime_get_boot_ns();
+	e.uid = bpf_get_current_uid_gid();
+	if (bpf_ringbuf_output(&orders, &e, sizeof(e), BPF_RB_FORCE_WAKEUP))
+		miss(0);
+}
+
+// held says whether any of the scopes is enforced now.
+__noinline int held(struct within *w)
+{
+	int i;
+
+	if (!w)
+		return 0;
+	for (i = 0; i < WITHIN && i < w->n; i++) {
+		struct rule *r = bpf_map_lookup_elem(&rules, &w->of[i]);
+
+		if (r && r->mode == ENFORCE && bpf_ktime_get_boot_ns() >= r->open_until)
+			return 1;
+	}
+	return 0;
+}
+
+// unmarked tells of a process that could not be marked, and that is to die where it
+// would leave a scope that is enforced.
+static __always_inline void unmarked(struct task_struct *task, struct within *w, int ends)
 {
 	struct attempt *a = bpf_ringbuf_reserve(&attempts, sizeof(*a), 0);
 
 	miss(1);
+	if (ends && held(w))
+		order(MOVE, LEFT, BPF_CORE_READ((struct task_struct___scope *)(void *)task, tgid));
 	if (!a) {
 		miss(0);
 		return;
@@ -406,8 +438,10 @@ int BPF_PROG(begun, struct task_struct *p, int old_pid, struct linux_binprm *bpr
 			verdict = bpf_ktime_get_boot_ns() < r->open_until ? OPENED : DENIED;
 		if (verdict == DENIED && !killed) {
 			killed = 1;
-			if (bpf_send_signal(9) && bpf_send_signal(9))
+			if (bpf_send_signal(9) && bpf_send_signal(9)) {
+				order(EXEC, why, bpf_get_current_pid_tgid() >> 32);
 				why |= NOT_KILLED;
+			}
 		}
 		tell(&key, &v, bprm, verdict, why);
 	}
@@ -421,7 +455,7 @@ int BPF_PROG(born, struct task_struct *parent, struct task_struct *child)
 	struct within w = {};
 
 	if (scopes_of(&w, address(bpf_get_current_task_btf())) && keep(child, &w))
-		unmarked(child, &w);
+		unmarked(child, &w, 1);
 	return 0;
 }
 
@@ -433,7 +467,7 @@ int BPF_PROG(moved, struct cgroup *to, const char *path, struct task_struct *tas
 	struct within w = {};
 
 	if (scopes_of(&w, address(task)) && keep(task, &w))
-		unmarked(task, &w);
+		unmarked(task, &w, 0); // it stays for as long as it is there
 	return 0;
 }
 
@@ -455,7 +489,7 @@ int sweep(struct bpf_iter__task *ctx)
 	struct within w = {};
 
 	if (task && scopes_of(&w, address(task)) && keep(task, &w))
-		unmarked(task, &w);
+		unmarked(task, &w, 0);
 	return 0;
 }
 

@@ -46,7 +46,7 @@ func (s *Scopes) Check() error {
 // programs are new ones, which the kernel has not passed over yet; Missed goes on
 // counting.
 func (s *Scopes) Restore() error {
-	old, programs, sweep := s.links, s.hooks, s.sweep
+	old, programs, iters := s.links, s.hooks, []*ebpf.Program{s.sweep, s.where}
 	s.links, s.hooks = map[string]link.Link{}, map[string]*ebpf.Program{}
 	err := s.load()
 	if err == nil {
@@ -63,7 +63,7 @@ func (s *Scopes) Restore() error {
 		for _, p := range s.hooks {
 			p.Close()
 		}
-		s.links, s.hooks, s.sweep = old, programs, sweep
+		s.links, s.hooks, s.sweep, s.where = old, programs, iters[0], iters[1]
 		return fmt.Errorf("%w: scopes: %w", exeq.ErrEnforce, err)
 	}
 	for _, l := range old {
@@ -78,7 +78,7 @@ func (s *Scopes) Restore() error {
 		}
 		p.Close()
 	}
-	return errors.Join(err, sweep.Close())
+	return errors.Join(err, iters[0].Close(), iters[1].Close())
 }
 
 // Missed counts attempts that nobody read before the ring was full or for which
