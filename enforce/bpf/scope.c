@@ -288,7 +288,8 @@ __noinline int held(struct within *w)
 	if (!w)
 		return 0;
 	for (i = 0; i < WITHIN && i < w->n; i++) {
-		struct rule *r = bpf_map_lookup_elem(&rules, &w->of[i]);
+		struct subject s = w->of[i]; // before Linux 6.2 a key lies on the stack
+		struct rule *r = bpf_map_lookup_elem(&rules, &s);
 
 		if (r && r->mode == ENFORCE && bpf_ktime_get_boot_ns() >= r->open_until)
 			return 1;
